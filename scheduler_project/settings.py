@@ -1,0 +1,215 @@
+"""Every setting of Gnomon, read once from the environment, typed, with its unit.
+
+Any variable `NAME` may be given as `NAME_FILE`, the path of a file that holds the
+value: the way of Docker and Kubernetes secrets. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from scheduler_project.observability.logging import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.FileAwareEnv()
+
+VAR_DIR = Path(env.str("GNOMON_VAR", default=str(BASE_DIR / "var")))
+"""Where an embedded installation keeps its data."""
+
+
+def _local_secret_key() -> str:
+    """The key of an embedded installation, made at its first start.
+
+    Production gives SECRET_KEY (or SECRET_KEY_FILE), so that all hosts share it.
+    """
+    path = VAR_DIR / "secret_key"
+    if not path.exists():
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(64))
+    return path.read_text()
+
+
+# --- Django ------------------------------------------------------------------------
+SECRET_KEY = env.str("SECRET_KEY", default="") or _local_secret_key()
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+ROOT_URLCONF = "scheduler_project.urls"
+ASGI_APPLICATION = "scheduler_project.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "tasks_app",
+    "workers_app",
+    "scheduler_project",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True  # no collectstatic step between clone and start
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# --- TLS: everything that only makes sense behind HTTPS, by one switch ---------------
+HTTPS = env.bool("HTTPS", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+
+# --- Database ------------------------------------------------------------------------
+DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{VAR_DIR}/gnomon.sqlite3")
+
+
+def _sqlite(path: str) -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        },
+    }
+
+
+def _postgresql(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": unquote(parts.hostname or ""),
+        "PORT": str(parts.port or ""),
+        # Beat and worker threads keep their connection; the web, which serves each
+        # request on a thread of its own, borrows one from a pool (see asgi.py).
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        # Automatic prepare turns the set-based updates into generic plans that scan
+        # the table once it has grown (measured: throughput collapsed in 6 of 8 runs).
+        "OPTIONS": {"prepare_threshold": None, "connect_timeout": 5},
+    }
+
+
+def _database(url: str) -> dict[str, Any]:
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        return _sqlite(rest.removeprefix("/"))
+    if scheme in {"postgres", "postgresql"}:
+        return _postgresql(url)
+    raise ImproperlyConfigured(
+        f"DATABASE_URL begins with {scheme!r}: use postgresql://user:password@host/name"
+        " or sqlite:////path/to/file"
+    )
+
+
+DATABASES = {"default": _database(DATABASE_URL)}
+
+# --- Broker --------------------------------------------------------------------------
+BROKER_URL = env.str("BROKER_URL", default="redis://127.0.0.1:6379/0")
+TASK_EVENTS = env.bool("TASK_EVENTS", default=False)
+"""Send Celery's task events, which Flower shows; costs up to half of the throughput."""
+
+# --- Promises (docs/promises.md) -------------------------------------------------------
+HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5.0)
+LEASE_SECONDS = env.float("LEASE_SECONDS", default=30.0)
+UPKEEP_SECONDS = env.float("UPKEEP_SECONDS", default=5.0)
+"""How often beat looks for expired leases and start deadlines."""
+REDISPATCH_SECONDS = env.float("REDISPATCH_SECONDS", default=30.0)
+REDISPATCH_MAX_SECONDS = env.float("REDISPATCH_MAX_SECONDS", default=900.0)
+CANCEL_GRACE_SECONDS = env.float("CANCEL_GRACE_SECONDS", default=10.0)
+MISFIRE_GRACE_SECONDS = env.int("MISFIRE_GRACE_SECONDS", default=60)
+MISFIRE_CAP = env.int("MISFIRE_CAP", default=1000)
+MAX_LOG_BYTES = env.int("MAX_LOG_BYTES", default=5 * 1024 * 1024)
+IDEMPOTENCY_SECONDS = env.int("IDEMPOTENCY_SECONDS", default=24 * 3600)
+
+if LEASE_SECONDS < 4 * HEARTBEAT_SECONDS:
+    raise ImproperlyConfigured(
+        f"LEASE_SECONDS ({LEASE_SECONDS:g}) must be at least 4 x HEARTBEAT_SECONDS"
+        f" ({HEARTBEAT_SECONDS:g}): a lease has to outlive a few lost heartbeats"
+    )
+
+# --- Worker ----------------------------------------------------------------------------
+WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=64)
+"""Runs that one worker holds at a time; a run costs it about 16 KB."""
+WORKER_QUEUES = env.list("WORKER_QUEUES", default=["default"])
+
+# --- API -------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+}
+
+LOGGING_CONFIG = None
+LOGGING = logging_config(env.str("LOG_LEVEL", default="INFO"))

@@ -1,0 +1,160 @@
+"""What differs between the SQL of PostgreSQL and of SQLite, behind the same names.
+
+Every statement of the ledger is written once. Lists go in as one JSON parameter, so
+that a statement takes any number of rows in one round trip on both databases.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from django.db import connection
+
+
+class Dialect(Protocol):
+    """Fragments of SQL. `now` is the database's clock, the one that decides (C13)."""
+
+    now: str
+    least: str
+    false: str
+    skip_locked: str
+    """Locks the rows of a SELECT and passes over locked ones. A courtesy between
+    concurrent callers: correctness comes from the compare-and-set, for SQLite has
+    no row locks."""
+    lock: str
+    writes_in_cte: bool
+
+    def later(self, seconds: str) -> str:
+        """The time `seconds` (an SQL expression) from now."""
+        ...
+
+    def rows(self, columns: Mapping[str, str]) -> str:
+        """A row source over one `%s`, a JSON array of objects.
+
+        `columns` maps each name to its kind: int, float, text, time, json.
+        """
+        ...
+
+    def ids(self) -> str:
+        """A subquery over one `%s`, a JSON array of integers."""
+        ...
+
+
+class PostgreSQL:
+    now = "clock_timestamp()"
+    least = "LEAST"
+    false = "false"
+    skip_locked = "FOR UPDATE SKIP LOCKED"
+    lock = "FOR UPDATE"
+    writes_in_cte = True
+    _types = {
+        "int": "bigint",
+        "float": "double precision",
+        "text": "text",
+        "time": "timestamptz",
+        "json": "jsonb",
+        "bool": "boolean",
+    }
+
+    def later(self, seconds: str) -> str:
+        return f"{self.now} + ({seconds}) * interval '1 second'"
+
+    def rows(self, columns: Mapping[str, str]) -> str:
+        typed = ", ".join(f"{name} {self._types[columns[name]]}" for name in columns)
+        return f"jsonb_to_recordset(%s::jsonb) AS v({typed})"
+
+    def ids(self) -> str:
+        return "SELECT value::bigint FROM jsonb_array_elements_text(%s::jsonb)"
+
+
+class SQLite:
+    # As Django writes times on SQLite, so that they compare as text.
+    now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+    least = "MIN"
+    false = "0"
+    skip_locked = lock = ""
+    writes_in_cte = False
+
+    def later(self, seconds: str) -> str:
+        return (
+            "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now',"
+            f" ({seconds}) || ' seconds')"
+        )
+
+    def rows(self, columns: Mapping[str, str]) -> str:
+        picked = ", ".join(self._pick(name, columns[name]) for name in columns)
+        return f"(SELECT {picked} FROM json_each(%s)) AS v"
+
+    def _pick(self, name: str, kind: str) -> str:
+        if kind == "json":  # the JSON text itself; an absent or null value is NULL
+            return f"NULLIF(value -> '$.{name}', 'null') AS {name}"
+        return f"value ->> '$.{name}' AS {name}"
+
+    def ids(self) -> str:
+        return "SELECT value FROM json_each(%s)"
+
+
+_DIALECTS: dict[str, Dialect] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
+
+
+def dialect() -> Dialect:
+    """The dialect of the default database."""
+    return _DIALECTS[connection.vendor]
+
+
+def fetch(sql: str, *params: Any) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows (none for one that returns nothing)."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
+
+
+def as_json(rows: Iterable[Any]) -> str:
+    """A parameter for `Dialect.rows` and `Dialect.ids`: dataclasses, dicts or ints.
+
+    What PostgreSQL cannot store is replaced: NUL characters and lone surrogates.
+    """
+    plain = [
+        asdict(row) if is_dataclass(row) and not isinstance(row, type) else row
+        for row in rows
+    ]
+    text = json.dumps(plain, default=_json_default)
+    if "\\u0000" in text or "\\ud" in text:
+        text = json.dumps(_storable(plain), default=_json_default)
+    return text
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value
+
+
+def _json_default(value: Any) -> Any:
+    if isinstance(value, datetime):
+        utc = value.astimezone(UTC)
+        if connection.vendor == "sqlite":
+            return str(utc.replace(tzinfo=None))
+        return utc.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in the ledger")
+
+
+def as_time(value: Any) -> Any:
+    """A time read by a raw statement: SQLite gives text, in UTC."""
+    if isinstance(value, str):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return value
+
+
+def database_now() -> datetime:
+    """The database's clock: aware, UTC."""
+    (now,) = fetch(f"SELECT {dialect().now}")[0]
+    return as_time(now).astimezone(UTC)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""What people do: plain functions named noun_verb, one transaction each."""
