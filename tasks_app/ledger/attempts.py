@@ -112,7 +112,7 @@ def heartbeat(beat: Beat, leases: Sequence[Lease]) -> HeartbeatAnswer:
         UPDATE tasks_app_taskrun SET lease_expires_at = {sql.later("%s")}
         FROM {sql.rows({"run_id": "int", "attempt": "int"})}
         WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt AND status = %s
-        RETURNING id, cancel_requested_at IS NOT NULL
+        RETURNING id, cancel_requested_at
         """
     told = (beat.status, beat.current_tasks, beat.worker_id)
     renewed = (settings.LEASE_SECONDS, as_json(leases), RunStatus.RUNNING)
@@ -122,9 +122,9 @@ def heartbeat(beat: Beat, leases: Sequence[Lease]) -> HeartbeatAnswer:
         with transaction.atomic(savepoint=False):
             fetch(tell, *told)
             rows = fetch(renew, *renewed)
-    held = {run_id for run_id, _cancel in rows}
+    held = {run_id for run_id, _cancel_requested_at in rows}
     return HeartbeatAnswer(
-        cancel=frozenset(run_id for run_id, cancel in rows if cancel),
+        cancel=frozenset(run_id for run_id, asked_at in rows if asked_at),
         gone=frozenset(lease.run_id for lease in leases if lease.run_id not in held),
     )
 

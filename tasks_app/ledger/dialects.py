@@ -72,8 +72,8 @@ class PostgreSQL:
 
 
 class SQLite:
-    # As Django writes times on SQLite, so that they compare as text.
-    now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+    # As Django writes times on SQLite, with six digits, so that they compare as text.
+    now = "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') || '000')"
     least = "MIN"
     false = "0"
     skip_locked = lock = ""
@@ -81,8 +81,8 @@ class SQLite:
 
     def later(self, seconds: str) -> str:
         return (
-            "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now',"
-            f" ({seconds}) || ' seconds')"
+            "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now',"
+            f" ({seconds}) || ' seconds') || '000')"
         )
 
     def rows(self, columns: Mapping[str, str]) -> str:
@@ -148,9 +148,11 @@ def _json_default(value: Any) -> Any:
 
 
 def as_time(value: Any) -> Any:
-    """A time read by a raw statement: SQLite gives text, in UTC."""
+    """A time read by a raw statement: SQLite's is a text, or lacks its zone (UTC)."""
     if isinstance(value, str):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
     return value
 
 

@@ -19,7 +19,7 @@ from tasks_app.choices import Condition, Delivery, RunStatus, TaskStatus
 from tasks_app.errors import FieldError, InvalidInput, TaskDeleted, VersionMismatch
 from tasks_app.models import Project, Task, TaskDependency, TaskVersion
 from tasks_app.models.project import DEFAULT_PROJECT
-from tasks_app.models.task import DEFINITION_FIELDS
+from tasks_app.models.task import DEFINITION_FIELDS, executor_payload
 from tasks_app.rules.dependencies import find_cycle
 from tasks_app.rules.schedules import (
     Schedule,
@@ -235,7 +235,8 @@ def _field_errors(task: Task) -> list[FieldError]:
 
 def _executor_errors(task: Task) -> list[FieldError]:
     try:
-        validate_payload(task.executor, task.executor_payload())
+        payload = executor_payload(task.command, task.payload)
+        validate_payload(task.executor, payload)
     except UnknownExecutor as error:
         return [FieldError(("executor",), "unknown_executor", str(error))]
     except PayloadInvalid as error:

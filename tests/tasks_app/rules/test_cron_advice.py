@@ -13,6 +13,7 @@ from tasks_app.rules.cron_advice import (
     describe_cron,
 )
 from tasks_app.rules.cron_text import parse_cron
+from tasks_app.rules.errors import ScheduleInvalid
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -112,15 +113,19 @@ def test_it_warns_of_fires_that_a_clock_change_moves_drops_or_doubles(
 terms = st.sampled_from(["*", "*/2", "1", "1-5", "1,3", "2-6/2", "3/2"])
 
 
-@given(
-    terms,
-    terms,
-    terms | st.sampled_from(["L", "LW", "LW,15", "31"]),
-    terms | st.sampled_from(["JAN", "FEB-MAR"]),
-    terms | st.sampled_from(["MON", "5L", "MON#2", "0", "7", "MON-FRI", "1#1,3L"]),
+days = terms | st.sampled_from(["L", "LW", "LW,15", "31"])
+months = terms | st.sampled_from(["JAN", "FEB-MAR"])
+weekdays = terms | st.sampled_from(
+    ["MON", "5L", "MON#2", "0", "7", "MON-FRI", "1#1,3L"]
 )
-def test_every_accepted_expression_can_be_described(*words: str) -> None:
-    expression = parse_cron(" ".join(words))
+
+
+@given(st.tuples(terms, terms, days, months, weekdays))
+def test_every_accepted_expression_can_be_described(words: tuple[str, ...]) -> None:
+    try:
+        expression = parse_cron(" ".join(words))
+    except ScheduleInvalid:  # such as 31 in February
+        return
 
     assert describe_cron(expression)[0].islower()
     assert all(warning.message for warning in calendar_warnings(expression))

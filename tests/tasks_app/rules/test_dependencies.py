@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ def test_a_graph_built_edge_by_edge_stays_free_of_cycles(
         if cycle is None:
             edges.append(edge)
         else:
-            steps = list(zip(cycle, cycle[1:], strict=False))
+            steps = list(pairwise(cycle))
             assert steps[0] == edge
             assert set(steps[1:]) <= set(edges)
             assert cycle[0] == cycle[-1]

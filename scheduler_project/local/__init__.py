@@ -1,0 +1,1 @@
+"""The whole platform on one machine: what `make up` and `make demo` start."""

@@ -1,0 +1,227 @@
+"""C2, C5: one attempt at a time, one outcome a run."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from tasks_app import ledger
+from tasks_app.ledger import Finish, Lease, LogChunk
+from tasks_app.models import RunEvent, RunLog, TaskRun
+from tests.factories import (
+    claim,
+    end,
+    heartbeat,
+    make_run,
+    make_task,
+    make_worker,
+    shift,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def kinds(run: TaskRun) -> list[str]:
+    return list(RunEvent.objects.filter(run=run).values_list("kind", flat=True))
+
+
+class TestClaim:
+    def test_it_starts_the_next_attempt_under_a_lease(self) -> None:
+        run, worker = make_run(params={"day": "monday"}), make_worker()
+
+        (claimed,) = ledger.claim([run.pk], worker.pk)
+
+        run.refresh_from_db()
+        assert (run.status, run.attempt, run.worker_id) == ("running", 1, worker.pk)
+        assert run.lease_expires_at
+        assert run.lease_expires_at > ledger.database_now() + timedelta(seconds=25)
+        assert claimed.definition["command"] == "true"
+        assert claimed.params == {"day": "monday"}
+        assert claimed.scheduled_for == run.scheduled_for
+
+    def test_a_run_is_claimed_once(self) -> None:
+        run = make_run()
+        claim(run)
+        assert ledger.claim([run.pk], make_worker().pk) == []
+
+    def test_a_run_that_is_not_due_is_not_claimed(self) -> None:
+        run = make_run()
+        shift(TaskRun, run.pk, -60, "due_at")
+        assert ledger.claim([run.pk], make_worker().pk) == []
+
+    def test_a_run_past_its_start_deadline_is_not_claimed(self) -> None:
+        run = make_run(make_task(start_deadline_seconds=10))
+        shift(TaskRun, run.pk, 11, "start_deadline_at")
+        assert ledger.claim([run.pk], make_worker().pk) == []
+
+    def test_a_cancelled_run_is_not_claimed(self) -> None:
+        run = make_run()
+        ledger.cancel([run.pk], "user:test")
+        assert ledger.claim([run.pk], make_worker().pk) == []
+
+    def test_unknown_ids_claim_nothing(self) -> None:
+        assert ledger.claim([10**12, -1], make_worker().pk) == []
+
+    def test_a_run_keeps_the_definition_that_it_was_made_with(self) -> None:
+        from tasks_app.services.tasks import task_update  # noqa: PLC0415
+
+        run = make_run()
+        task_update(task_id=run.task_id, values={"command": "false"})
+        assert claim(run).definition["command"] == "true"
+
+
+class TestHeartbeat:
+    def test_it_renews_the_leases_and_tells_that_the_worker_lives(self) -> None:
+        run, worker = make_run(), make_worker()
+        claimed = claim(run, worker)
+        shift(TaskRun, run.pk, 20, "lease_expires_at")
+        before = TaskRun.objects.get(pk=run.pk).lease_expires_at
+
+        answer = heartbeat(worker, Lease(run.pk, claimed.attempt))
+
+        run.refresh_from_db()
+        assert before
+        assert run.lease_expires_at
+        assert run.lease_expires_at > before
+        assert (answer.cancel, answer.gone) == (frozenset(), frozenset())
+        worker.refresh_from_db()
+        assert worker.current_tasks == 1
+
+    def test_it_learns_of_a_cancel(self) -> None:
+        run, worker = make_run(), make_worker()
+        claim(run, worker)
+        ledger.cancel([run.pk], "user:test")
+        assert heartbeat(worker, Lease(run.pk, 1)).cancel == {run.pk}
+
+    def test_it_learns_of_runs_that_are_no_longer_its_own(self) -> None:
+        run, worker = make_run(), make_worker()
+        claim(run, worker)
+        assert heartbeat(worker, Lease(run.pk, 2)).gone == {run.pk}
+
+    def test_a_worker_without_runs_still_beats(self) -> None:
+        worker = make_worker()
+        shift(type(worker), worker.pk, 100, "last_heartbeat")
+        heartbeat(worker)
+        worker.refresh_from_db()
+        age = ledger.database_now() - worker.last_heartbeat
+        assert age < timedelta(seconds=50)
+
+
+class TestFinish:
+    def test_it_stores_the_outcome(self) -> None:
+        run = end(make_run(), "failed", exit_code=3, error="exit code 3", reason="x")
+        assert (run.status, run.exit_code, run.error, run.reason) == (
+            "failed",
+            3,
+            "exit code 3",
+            "x",
+        )
+        assert run.completed_at
+        assert run.lease_expires_at is None
+        assert kinds(run) == ["created", "started", "finished"]
+
+    @pytest.mark.parametrize("result", [None, {"a": [1, "ü"]}, "text", 0, [], False])
+    def test_any_json_result_comes_back_as_it_was(self, result: object) -> None:
+        assert end(make_run(), result=result).result == result
+
+    def test_what_the_database_cannot_store_is_replaced(self) -> None:
+        run = end(make_run(), error="a\0b", result={"x\0": "\ud800 \\u0000"})
+        assert run.error == "a\ufffdb"
+        assert run.result == {"x\ufffd": "? \\u0000"}
+
+    def test_a_result_of_an_earlier_attempt_is_refused_and_kept_as_evidence(
+        self,
+    ) -> None:
+        run = make_run(make_task(max_attempts=2, retry_initial_seconds=0))
+        first = claim(run)
+        shift(TaskRun, run.pk, 60, "lease_expires_at")
+        ledger.reap()
+        second = claim(run)
+        assert (first.attempt, second.attempt) == (1, 2)
+
+        accepted = ledger.finish([Finish(run.pk, first.attempt, "failed")])
+
+        run.refresh_from_db()
+        assert accepted == frozenset()
+        assert (run.status, run.attempt) == ("running", 2)
+        assert kinds(run)[-1] == "stale_result"
+
+    def test_a_second_outcome_is_refused(self) -> None:
+        run = end(make_run(), "succeeded")
+        assert not ledger.finish([Finish(run.pk, 1, "failed")])
+        run.refresh_from_db()
+        assert run.status == "succeeded"
+        assert kinds(run)[-1] == "stale_result"
+
+    def test_the_same_outcome_told_twice_is_accepted_once(self) -> None:
+        run = end(make_run(), "succeeded")
+        assert ledger.finish([Finish(run.pk, 1, "succeeded")]) == {Lease(run.pk, 1)}
+        assert kinds(run) == ["created", "started", "finished"]
+
+    def test_a_retry_queues_the_next_attempt_for_later(self) -> None:
+        run = make_run(make_task(max_attempts=3))
+        end(run, "failed", retry_seconds=60.0)
+        assert (run.status, run.attempt, run.completed_at) == ("queued", 1, None)
+        assert run.due_at > ledger.database_now() + timedelta(seconds=50)
+        assert ledger.claim([run.pk], make_worker().pk) == []
+        assert kinds(run)[-1] == "retried"
+        shift(TaskRun, run.pk, 61, "due_at")
+        assert claim(run).attempt == 2
+
+    def test_a_run_whose_cancel_was_asked_for_is_not_retried(self) -> None:
+        run = make_run(make_task(max_attempts=3))
+        claim(run)
+        ledger.cancel([run.pk], "user:test")
+        ledger.finish([Finish(run.pk, 1, "failed", retry_seconds=0.0)])
+        run.refresh_from_db()
+        assert run.status == "failed"
+
+    def test_many_ends_at_once_are_kept_apart(self) -> None:
+        runs = [make_run() for _ in range(5)]
+        for run in runs:
+            claim(run)
+        accepted = ledger.finish(
+            [Finish(run.pk, 1, "failed", exit_code=run.pk) for run in runs]
+        )
+        assert len(accepted) == 5
+        for run in runs:
+            run.refresh_from_db()
+            assert run.exit_code == run.pk
+
+
+class TestLogs:
+    def test_a_chunk_is_stored_once(self) -> None:
+        run = make_run()
+        chunk = LogChunk(run.pk, 1, 1, "stdout", "hello\n")
+        ledger.append_logs([chunk, LogChunk(run.pk, 1, 2, "stderr", "oh\n")])
+        ledger.append_logs([chunk])
+        rows = RunLog.objects.filter(run=run).order_by("seq")
+        assert [(row.stream, row.text) for row in rows] == [
+            ("stdout", "hello\n"),
+            ("stderr", "oh\n"),
+        ]
+
+
+@pytest.mark.usefixtures("committed")
+class TestManyClaimers:
+    def test_twenty_claimers_of_one_run_have_one_winner(self) -> None:
+        runs = [make_run() for _ in range(10)]
+        workers = [make_worker() for _ in range(20)]
+
+        def claim_all(worker_id: int) -> list[int]:
+            try:
+                return [
+                    claimed.run_id
+                    for run in runs
+                    for claimed in ledger.claim([run.pk], worker_id)
+                ]
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(20) as pool:
+            won = list(pool.map(claim_all, [worker.pk for worker in workers]))
+
+        assert sorted(sum(won, [])) == sorted(run.pk for run in runs)

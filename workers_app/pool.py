@@ -1,0 +1,160 @@
+"""The worker's Celery pool: doorbells go to the runner, other tasks to threads.
+
+Celery's own hook for a pool of one's own (`worker_pool`). A doorbell is acknowledged
+when its claims have committed; from then on the ledger alone knows of its runs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+from billiard.einfo import ExceptionInfo
+from celery.concurrency.base import BasePool, apply_target
+from django.conf import settings
+from kombu.serialization import loads
+
+from workers_app.heartbeat import Heartbeat
+from workers_app.registration import worker_offline, worker_register
+from workers_app.runner import Runner
+
+log = structlog.get_logger()
+
+DOORBELL = "gnomon.doorbell"
+PREFETCH = 8
+"""Doorbells held at a time. They are acknowledged at the claim, so a few keep every
+slot filled, and a full worker does not sit on what another could run."""
+OTHER_TASK_THREADS = 4
+
+
+class _Answer:
+    """What `apply_async` gives back: Celery keeps a weak reference to it."""
+
+    __slots__ = ("__weakref__",)
+
+
+class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
+    """Up to `limit` runs on one event loop, in a thread beside Celery's."""
+
+    signal_safe = False
+    body_can_be_buffer = True
+
+    def on_start(self) -> None:
+        name = self.options["initargs"][1]
+        worker = worker_register(name, self.limit)
+        self._worker_id = worker.pk
+        self._runner = Runner(worker.pk, self.limit)
+        self._heartbeat = Heartbeat(worker.pk, self._runner, self.limit)
+        self._threads = ThreadPoolExecutor(OTHER_TASK_THREADS, "tasks")
+        self._calls: deque[Callable[[], object]] = deque()
+        self._hub_wake: socket.socket | None = None
+        self._runner.start()
+        self._heartbeat.start()
+        log.info("worker.started", worker=name, slots=self.limit)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Have Celery's callbacks run in the hub's thread: channels are not
+        thread-safe. A socket pair wakes the hub."""
+        receiver, self._hub_wake = socket.socketpair()
+        receiver.setblocking(False)
+        self._hub_wake.setblocking(False)
+        hub.add_reader(receiver, self._run_calls, receiver)
+
+    def _run_calls(self, receiver: socket.socket) -> None:
+        try:
+            receiver.recv(4096)
+        except BlockingIOError:
+            pass
+        while self._calls:
+            self._calls.popleft()()
+
+    def _in_hub(self, call: Callable[[], object]) -> None:
+        if self._hub_wake is None:
+            call()
+            return
+        self._calls.append(call)
+        try:
+            self._hub_wake.send(b"\0")
+        except BlockingIOError:
+            pass  # the hub has more than enough to wake it
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: Any = None,
+        kwargs: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Take a task from Celery. Nothing may escape: it would end the worker."""
+        if args[0] != DOORBELL:
+            return self._threads.submit(
+                apply_target, target, args, kwargs, options["callback"],
+                options["accept_callback"],
+            )
+        answer = _Answer()
+        self._runner.loop.call_soon_threadsafe(
+            lambda: self._runner.loop.create_task(self._answer(answer, args, options))
+        )
+        return answer
+
+    async def _answer(self, answer: _Answer, args: Any, options: Any) -> None:
+        started = time.monotonic()
+        accept, done = options["accept_callback"], options["callback"]
+        try:
+            tasks = await self._runner.answer(_run_ids(*args[3:6]))
+        except Exception:  # a doorbell that cannot be read must not be sent again
+            log.exception("doorbell.refused")
+            info = ExceptionInfo()
+            self._in_hub(lambda: accept(os.getpid(), started))
+            self._in_hub(lambda: done((1, info, time.monotonic() - started)))
+            return
+        self._in_hub(lambda: accept(os.getpid(), started))
+        for task in tasks:
+            await task
+        self._in_hub(lambda: done((0, len(tasks), time.monotonic() - started)))
+
+    def on_stop(self) -> None:
+        """Warm shutdown: claim nothing more, and let what runs come to its end."""
+        log.info("worker.draining", runs=len(self._runner.leases()))
+        self._runner.drain(None)
+        self._close()
+
+    def on_terminate(self) -> None:
+        """Cold shutdown: stop what runs, and report it."""
+        self._close()
+
+    def _close(self) -> None:
+        self._runner.stop()
+        self._heartbeat.stop()
+        self._threads.shutdown(wait=False)
+        worker_offline(self._worker_id)
+
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
+        """Celery's revoke decides nothing here: runs are cancelled by the ledger."""
+
+    @property
+    def num_processes(self) -> int:
+        return min(self.limit, PREFETCH)
+
+    def _get_info(self) -> dict[str, Any]:
+        return {**super()._get_info(), "runs": len(self._runner.leases())}
+
+
+def _run_ids(body: Any, content_type: str, encoding: str) -> list[int]:
+    """The run ids of a doorbell's body.
+
+    Raises:
+        ValueError: it holds anything but run ids.
+    """
+    data = bytes(body) if isinstance(body, memoryview) else body
+    _args, kwargs, _embed = loads(data, content_type, encoding, accept={content_type})
+    run_ids = kwargs.get("run_ids")
+    if not isinstance(run_ids, list) or not all(type(i) is int for i in run_ids):
+        raise ValueError("a doorbell holds a list of run ids, and nothing else")
+    return run_ids

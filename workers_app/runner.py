@@ -1,0 +1,228 @@
+"""A worker's runs: claimed when there is room, executed, and finished.
+
+Lives on one event loop in a thread of its own, and knows no Celery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+
+import structlog
+from django.conf import settings
+
+from executors import registry
+from executors.base import Outcome, OutcomeStatus, RunContext
+from executors.execution import execute
+from executors.processes import watch_children
+from tasks_app.choices import Delivery, RunStatus
+from tasks_app.ledger import ClaimedRun, Finish, Lease
+from tasks_app.models.task import executor_payload
+from tasks_app.rules.params import param_environment
+from tasks_app.rules.retry import retry_decision
+from workers_app.output import Output
+from workers_app.writer import DATABASE_AWAY, Writer
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Active:
+    run: ClaimedRun
+    task: asyncio.Task[None] | None = None
+    work: asyncio.Task[Outcome] | None = field(default=None)
+    stop_reason: str = ""
+
+
+class Runner:
+    """Holds up to `slots` runs at a time."""
+
+    def __init__(self, worker_id: int, slots: int) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.writer = Writer(worker_id, self.loop)
+        self._slots = asyncio.Semaphore(slots)
+        self._active: dict[int, _Active] = {}
+        self._is_draining = False
+        self._idle = threading.Event()
+        self._idle.set()
+        self._thread = threading.Thread(target=self._run_loop, name="runs", daemon=True)
+
+    def start(self) -> None:
+        watch_children(self.loop)
+        self.writer.start()
+        self._thread.start()
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def leases(self) -> list[Lease]:
+        """The attempts that this worker holds. Safe to call from any thread."""
+        held = list(self._active.values())
+        return [Lease(active.run.run_id, active.run.attempt) for active in held]
+
+    def stop_runs(self, run_ids: Iterable[int], reason: str) -> None:
+        """Stop the jobs of these runs, from any thread; they end as cancelled."""
+        ids = list(run_ids)
+        if ids:
+            self.loop.call_soon_threadsafe(self._stop_runs, ids, reason)
+
+    def stop_repeatable(self, reason: str) -> None:
+        """Stop the jobs that another worker may start again (C6)."""
+        self.stop_runs(
+            [
+                active.run.run_id
+                for active in list(self._active.values())
+                if active.run.definition["delivery"] == Delivery.AT_LEAST_ONCE
+            ],
+            reason,
+        )
+
+    def drain(self, timeout_seconds: float | None) -> bool:
+        """Claim nothing more and wait for the runs that are held.
+
+        Returns:
+            Whether all of them have ended within `timeout_seconds`.
+        """
+        self._is_draining = True
+        return self._idle.wait(timeout_seconds)
+
+    def stop(self) -> None:
+        """Stop what still runs, write all ends, and end the threads."""
+        self.stop_runs([lease.run_id for lease in self.leases()], "worker_shutdown")
+        self.drain(settings.CANCEL_GRACE_SECONDS + 5)
+        self.writer.stop()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+    async def answer(self, run_ids: Sequence[int]) -> list[asyncio.Task[None]]:
+        """Answer a doorbell: claim the runs it names as room allows, and start them.
+
+        Returns:
+            A task for each run that was claimed; it is done when the run has ended.
+        """
+        started: list[asyncio.Task[None]] = []
+        waiting = list(run_ids)
+        while waiting and not self._is_draining:
+            room = await self._take_slots(len(waiting))
+            batch, waiting = waiting[:room], waiting[room:]
+            claimed = await self._claim(batch)
+            for _ in range(room - len(claimed)):
+                self._slots.release()
+            started += [self._start(run) for run in claimed]
+        return started
+
+    async def _take_slots(self, wanted: int) -> int:
+        """Wait for one slot, and take up to `wanted` that are free."""
+        await self._slots.acquire()
+        taken = 1
+        while taken < wanted and not self._slots.locked():
+            await self._slots.acquire()
+            taken += 1
+        return taken
+
+    async def _claim(self, run_ids: Sequence[int]) -> list[ClaimedRun]:
+        try:
+            return await self.writer.claim(run_ids)
+        except DATABASE_AWAY:
+            return []  # the rows stay queued: their doorbell will be rung again
+
+    def _start(self, run: ClaimedRun) -> asyncio.Task[None]:
+        active = _Active(run)
+        self._active[run.run_id] = active
+        self._idle.clear()
+        active.task = self.loop.create_task(self._run(active))
+        return active.task
+
+    async def _run(self, active: _Active) -> None:
+        run = active.run
+        output = Output(
+            run.run_id, run.attempt, self.writer.append, settings.MAX_LOG_BYTES
+        )
+        try:
+            outcome = await self._execute(active, output)
+            finish = _finish(run, outcome, active.stop_reason, output.close())
+            if not await self.writer.finish(finish):
+                log.warning("run.stale_result", **_names(run), status=finish.status)
+        finally:
+            del self._active[run.run_id]
+            self._slots.release()
+            if not self._active:
+                self._idle.set()
+
+    async def _execute(self, active: _Active, output: Output) -> Outcome:
+        run = active.run
+        rules = run.definition
+        try:
+            executor = registry.get(rules["executor"])
+        except registry.UnknownExecutor as error:
+            return Outcome(
+                OutcomeStatus.FAILED, error=str(error), reason="unknown_executor"
+            )
+        context = RunContext(
+            payload=executor_payload(rules["command"], rules["payload"]),
+            environment=_environment(run),
+            write=output.write,
+            grace_seconds=settings.CANCEL_GRACE_SECONDS,
+        )
+        active.work = self.loop.create_task(
+            execute(executor, context, rules["timeout_seconds"])
+        )
+        return await active.work
+
+    def _stop_runs(self, run_ids: Iterable[int], reason: str) -> None:
+        for run_id in run_ids:
+            active = self._active.get(run_id)
+            if active and active.work and not active.stop_reason:
+                active.stop_reason = reason
+                active.work.cancel()
+
+
+def _names(run: ClaimedRun) -> dict[str, object]:
+    return {"run_id": run.run_id, "attempt": run.attempt, "task": run.task_name}
+
+
+def _environment(run: ClaimedRun) -> dict[str, str]:
+    return {
+        "GNOMON_RUN_ID": str(run.run_id),
+        "GNOMON_ATTEMPT": str(run.attempt),
+        "GNOMON_SCHEDULED_FOR": run.scheduled_for.astimezone(UTC).isoformat(),
+        "GNOMON_TASK": run.task_name,
+        **param_environment(run.params),
+    }
+
+
+def _finish(
+    run: ClaimedRun, outcome: Outcome, stop_reason: str, log_truncated: bool
+) -> Finish:
+    status = outcome.status.value
+    reason = outcome.reason
+    if outcome.status is OutcomeStatus.CANCELLED:
+        # Only a person cancels; a job that the worker had to give up has failed.
+        reason = stop_reason or outcome.reason
+        status = RunStatus.CANCELLED if reason == "cancelled" else RunStatus.FAILED
+    rules = run.definition
+    retry = retry_decision(
+        status=status,
+        attempt=run.attempt,
+        max_attempts=rules["max_attempts"],
+        initial_seconds=rules["retry_initial_seconds"],
+        max_seconds=rules["retry_max_seconds"],
+        backoff=rules["retry_backoff"],
+        random=random.random,
+    )
+    return Finish(
+        run_id=run.run_id,
+        attempt=run.attempt,
+        status=status,
+        exit_code=outcome.exit_code,
+        result=outcome.result,
+        error=outcome.error,
+        reason=reason,
+        log_truncated=log_truncated,
+        retry_seconds=retry.delay_seconds if retry else None,
+    )
