@@ -13,6 +13,7 @@ from workers_app.transports import profile
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
 
 app = Celery("gnomon")
+app.set_default()  # for every thread, not only this one
 app.conf.update(
     broker_url=settings.BROKER_URL,
     # What is in a message is not trusted: it may name runs, and nothing else.

@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from tasks_app import ledger
 from tasks_app.ledger import Doorbell
+from workers_app.tasks import doorbell
 
 log = structlog.get_logger()
 
@@ -40,17 +41,16 @@ def ring(run_ids: Sequence[int] | None = None) -> int:
     try:
         _send(doorbells)
     except BrokerError as error:
-        ledger.unpublish([doorbell.run_id for doorbell in doorbells])
+        ledger.unpublish([bell.run_id for bell in doorbells])
         log.warning("dispatch.broker_away", runs=len(doorbells), error=str(error))
         return 0
     return len(doorbells)
 
 
 def _send(doorbells: Iterable[Doorbell]) -> None:
-    task = current_app.tasks["gnomon.doorbell"]
     with current_app.producer_or_acquire() as producer, producer.batch():
         for queue, run_ids in messages(doorbells):
-            task.apply_async(
+            doorbell.apply_async(
                 kwargs={"run_ids": run_ids}, queue=queue, producer=producer, retry=False
             )
 
@@ -58,8 +58,8 @@ def _send(doorbells: Iterable[Doorbell]) -> None:
 def messages(doorbells: Iterable[Doorbell]) -> Iterator[tuple[str, list[int]]]:
     """The messages for some doorbells: a queue and the run ids for each, in order."""
     by_queue: dict[str, list[int]] = defaultdict(list)
-    for doorbell in doorbells:
-        by_queue[doorbell.queue].append(doorbell.run_id)
+    for bell in doorbells:
+        by_queue[bell.queue].append(bell.run_id)
     for queue, run_ids in by_queue.items():
         size = max(1, min(len(run_ids) // MESSAGES_A_QUEUE, MAX_RUNS_A_DOORBELL))
         for start in range(0, len(run_ids), size):

@@ -18,7 +18,6 @@ from django.conf import settings
 from executors import registry
 from executors.base import Outcome, OutcomeStatus, RunContext
 from executors.execution import execute
-from executors.processes import watch_children
 from tasks_app.choices import Delivery, RunStatus
 from tasks_app.ledger import ClaimedRun, Finish, Lease
 from tasks_app.models.task import executor_payload
@@ -52,7 +51,6 @@ class Runner:
         self._thread = threading.Thread(target=self._run_loop, name="runs", daemon=True)
 
     def start(self) -> None:
-        watch_children(self.loop)
         self.writer.start()
         self._thread.start()
 

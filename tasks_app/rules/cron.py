@@ -157,7 +157,8 @@ class Cron:
         if not day.is_plain:
             yield from reversed(list(self._walk(after, until)))
         elif self._matches(day.date):
-            for hour in reversed(self.hours):
+            last_hour = (until - day.start) // timedelta(hours=1)
+            for hour in reversed([each for each in self.hours if each <= last_hour]):
                 for minute in reversed(self.minutes):
                     fire = day.start + timedelta(hours=hour, minutes=minute)
                     if fire <= after:

@@ -7,7 +7,13 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from tasks_app.rules.cron import TICK
-from tasks_app.rules.schedules import Schedule, count_fires, newest_fires, next_fire
+from tasks_app.rules.schedules import (
+    Schedule,
+    count_fires,
+    fires_between,
+    newest_fires,
+    next_fire,
+)
 
 MisfirePolicy = Literal["latest", "all", "none"]
 
@@ -64,8 +70,14 @@ def misfire_plan(
     if now < cursor:
         return MisfirePlan([], [], None, cursor)
     start = cursor - TICK  # windows are (after, until], and the cursor itself is due
+    oldest_on_time = now - timedelta(seconds=misfire_grace_seconds)
+    if cursor >= oldest_on_time:  # the usual tick: nothing can be missed
+        few = fires_between(schedule, start, now, cap + 1)
+        if len(few) <= cap:
+            return MisfirePlan(few, [], None, next_fire(schedule, now))
+
     due = count_fires(schedule, start, now)
-    on_time = _on_time(schedule, start, now, misfire_grace_seconds)
+    on_time = count_fires(schedule, max(start, oldest_on_time - TICK), now)
     wanted = {"none": on_time, "latest": max(on_time, min(due, 1)), "all": due}[policy]
     running = min(wanted, max(cap, 0))
     listed = min(due - running, MAX_SKIPPED_ROWS)
@@ -81,13 +93,6 @@ def misfire_plan(
         next_fire_at=next_fire(schedule, now),
         skip_reason=_skip_reason(policy, wanted, cap) if due > running else "",
     )
-
-
-def _on_time(
-    schedule: Schedule, start: datetime, now: datetime, grace_seconds: float
-) -> int:
-    oldest = now - timedelta(seconds=grace_seconds)
-    return count_fires(schedule, max(start, oldest - TICK), now)
 
 
 def _summary(

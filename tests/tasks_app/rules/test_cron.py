@@ -145,6 +145,21 @@ def test_counting_and_going_back_agree_with_walking_in_any_window(
     assert list(cron.newest(after, until)) == expected[::-1]
 
 
+@pytest.mark.parametrize("minutes", [1, 15, 45, 59, 61, 75, 119])
+def test_a_clock_set_back_over_midnight_loses_no_fire(minutes: int) -> None:
+    """At 00:01 on 7 November 2010 it became 23:01 on the 6th: an old date again."""
+    cron = Cron("*/5 * * * *", "America/St_Johns")
+    midnight = datetime(2010, 11, 7, 2, 30, tzinfo=UTC)
+    for after, until in [
+        (midnight, midnight + minutes * MINUTE),
+        (midnight + minutes * MINUTE, midnight + timedelta(hours=3)),
+    ]:
+        expected = _all_fires(cron, after, until)
+
+        assert cron.count(after, until) == len(expected)
+        assert list(cron.newest(after, until)) == expected[::-1]
+
+
 EXAMPLES = [
     # expression     zone           after (UTC)         the next fires (UTC)
     # A fixed time in the gap runs at the jump, and only once with its neighbours.

@@ -1,0 +1,137 @@
+"""What the demo's runs came to, beside what was expected of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from rich.table import Table
+
+from scheduler_project.local.demo_tasks import DemoTask, Expected
+from tasks_app.choices import EventKind
+from tasks_app.models import RunEvent, RunLog, TaskRun
+from tasks_app.rules.states import TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run, as the demo's table shows it."""
+
+    task: str
+    trigger: str
+    status: str
+    attempts: int
+    exit_code: int | None
+    queued_ms: int | None
+    """From the run's creation to the start of its first attempt."""
+    duration_ms: int | None
+    """Of its last attempt."""
+    output: str
+    """The first line of its last attempt's output."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in TERMINAL
+
+
+def run_rows() -> list[RunRow]:
+    """All runs of the database, in order of their creation."""
+    runs = list(TaskRun.objects.select_related("task").order_by("id"))
+    starts = dict(
+        RunEvent.objects.filter(kind=EventKind.STARTED, attempt=1).values_list(
+            "run_id", "at"
+        )
+    )
+    return [
+        RunRow(
+            task=run.task.name,
+            trigger=run.trigger,
+            status=run.status,
+            attempts=run.attempt,
+            exit_code=run.exit_code,
+            queued_ms=_ms(starts[run.pk] - run.created_at)
+            if run.pk in starts
+            else None,
+            duration_ms=_ms(run.completed_at - run.started_at)
+            if run.completed_at and run.started_at
+            else None,
+            output=_first_line(run),
+        )
+        for run in runs
+    ]
+
+
+def _ms(span: timedelta) -> int:
+    return round(span.total_seconds() * 1000)
+
+
+def _first_line(run: TaskRun) -> str:
+    log = RunLog.objects.filter(run=run, attempt=run.attempt).order_by("seq").first()
+    return log.text.partition("\n")[0] if log else ""
+
+
+def is_over(demos: Sequence[DemoTask], rows: Sequence[RunRow]) -> bool:
+    """Whether every expected run is there."""
+    counts = [sum(row.task == demo.name for row in rows) for demo in demos]
+    return all(
+        count >= (demo.expected.runs or 1)
+        for count, demo in zip(counts, demos, strict=True)
+    )
+
+
+def problems(demos: Sequence[DemoTask], rows: Sequence[RunRow]) -> Iterator[str]:
+    """A sentence for everything that is not as expected."""
+    for demo in demos:
+        own = [row for row in rows if row.task == demo.name]
+        wanted = demo.expected.runs
+        if len(own) != (wanted if wanted is not None else max(1, len(own))):
+            yield (
+                f"{demo.name} ran {len(own)} times, not {wanted or 'at least once'}."
+            )
+        for row in own:
+            for name, (is_value, expected) in _differences(row, demo.expected).items():
+                yield f"{demo.name} ended with {name} {is_value!r}, not {expected!r}."
+
+
+def _differences(
+    row: RunRow, expected: Expected
+) -> Mapping[str, tuple[object, object]]:
+    pairs: dict[str, tuple[object, object]] = {
+        "status": (row.status, expected.status),
+        "trigger": (row.trigger, expected.trigger),
+        "attempts": (row.attempts, expected.attempts),
+        "exit code": (row.exit_code, expected.exit_code),
+        "output": (row.output, expected.output),
+    }
+    return {
+        name: pair
+        for name, pair in pairs.items()
+        if pair[1] is not None and pair[0] != pair[1]
+    }
+
+
+def table(rows: Sequence[RunRow]) -> Table:
+    """The runs as a table for people."""
+    shown = Table(title="What the demo tasks did", title_justify="left")
+    for heading in ("Task", "Trigger", "Status"):
+        shown.add_column(heading, no_wrap=True)
+    for heading in ("Exit code", "Attempts", "Queued to started, ms", "Duration, ms"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("First output line")
+    for row in rows:
+        shown.add_row(
+            row.task,
+            row.trigger,
+            row.status,
+            _text(row.exit_code),
+            str(row.attempts),
+            _text(row.queued_ms),
+            _text(row.duration_ms),
+            row.output,
+        )
+    return shown
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)

@@ -1,0 +1,104 @@
+"""Runs payloads for real and keeps what a user would see of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from executors import registry
+from executors.base import Outcome, RunContext, Stream
+from executors.execution import execute
+
+DEADLINE_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class Output:
+    """What a job wrote, by stream."""
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+    largest_chunk: int = 0
+    total_bytes: int = 0
+    kept_bytes: int = field(default=1_000_000)
+
+    def write(self, stream: Stream, chunk: bytes) -> None:
+        self.largest_chunk = max(self.largest_chunk, len(chunk))
+        self.total_bytes += len(chunk)
+        if self.total_bytes <= self.kept_bytes:
+            setattr(self, stream, getattr(self, stream) + chunk)
+
+
+def in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run in a new loop and give back what executors hold for it."""
+
+    async def wrapped() -> T:
+        try:
+            return await work
+        finally:
+            await registry.aclose()
+
+    return asyncio.run(wrapped())
+
+
+def start(
+    name: str,
+    payload: Mapping[str, Any],
+    *,
+    output: Output | None = None,
+    timeout_seconds: float | None = 20,
+    grace_seconds: float = 5,
+    environment: Mapping[str, str] | None = None,
+) -> asyncio.Task[Outcome]:
+    context = RunContext(
+        payload=payload,
+        environment=environment or {},
+        write=(output or Output()).write,
+        grace_seconds=grace_seconds,
+    )
+    return asyncio.create_task(execute(registry.get(name), context, timeout_seconds))
+
+
+def run(name: str, payload: Mapping[str, Any], **options: Any) -> Outcome:
+    async def work() -> Outcome:
+        return await start(name, payload, **options)
+
+    return in_loop(work())
+
+
+def shell(command: str, **options: Any) -> tuple[Outcome, Output]:
+    output = Output()
+    return run("shell", {"command": command}, output=output, **options), output
+
+
+async def eventually(condition: Callable[[], Any]) -> Any:
+    """Wait until `condition()` is true and return its value."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the awaited state did not come"
+        await asyncio.sleep(0.005)
+    return value
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie, dead but not yet reaped, does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+def pids_in(path: Path) -> list[int]:
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
