@@ -61,9 +61,13 @@ class RunContext:
 class Executor(Protocol):
     """One way of doing work. Registered by name under `gnomon.executors`."""
 
-    name: str
-    schema: Mapping[str, Any]
-    """JSON Schema (2020-12) of the payload. The property `command` is what to run."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """JSON Schema (2020-12) of the payload; `command` in it is what to run."""
+        ...
 
     async def run(self, context: RunContext) -> Outcome:
         """Do the work of one attempt; on cancellation, stop it all and re-raise."""

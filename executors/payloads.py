@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -101,7 +101,20 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-PayloadValidator = extend(Draft202012Validator, {"pattern": _pattern})
+def _required(
+    validator: Any, names: Sequence[str], instance: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    """`required`, told at the missing field instead of at its parent."""
+    del schema
+    if validator.is_type(instance, "object"):
+        for name in names:
+            if name not in instance:
+                yield ValidationError("is required", path=(name,))
+
+
+PayloadValidator = extend(
+    Draft202012Validator, {"pattern": _pattern, "required": _required}
+)
 
 
 @cache
@@ -113,8 +126,6 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
     path = tuple(storable(str(part)) for part in error.absolute_path)
     if error.validator == "additionalProperties":
         yield from _unknown_fields(error, path)
-    elif error.validator == "required":
-        yield from _missing_fields(error, path)
     elif error.parent is None and error.validator in {"anyOf", "oneOf"}:
         yield Problem(path, "invalid", _sentence(error, "must have another form"))
     else:
@@ -132,12 +143,6 @@ def _unknown_fields(error: ValidationError, path: tuple[str, ...]) -> Iterator[P
             allowed = ", ".join(sorted(known)) or "none"
             message = f"is not a known field; allowed are: {allowed}"
             yield Problem((*path, name), "unknown_field", message)
-
-
-def _missing_fields(error: ValidationError, path: tuple[str, ...]) -> Iterator[Problem]:
-    # jsonschema yields one error for each missing name and tells it in words only.
-    missing = error.message.split("'")[1]
-    yield Problem((*path, missing), "required", "is required")
 
 
 def _sentence(error: ValidationError, default: str) -> str:
@@ -169,6 +174,7 @@ def _limit(words: str) -> Callable[[ValidationError], str]:
 
 
 RULES: dict[str, tuple[str, Callable[[ValidationError], str]]] = {
+    "required": ("required", _plain),
     "type": ("invalid_type", _type),
     "enum": ("not_a_choice", _choice),
     "minimum": ("too_small", _limit("must be at least {}")),

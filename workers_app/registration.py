@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
@@ -13,7 +14,9 @@ from tasks_app.ledger import database_now
 from workers_app.models import WorkerInfo, WorkerStatus
 
 
-def worker_register(name: str, max_tasks: int) -> WorkerInfo:
+def worker_register(
+    name: str, *, max_tasks: int, queues: Sequence[str]
+) -> WorkerInfo:
     """Make, or take over, the row of the worker `name`."""
     now = database_now()
     worker, _is_new = WorkerInfo.objects.update_or_create(
@@ -24,7 +27,7 @@ def worker_register(name: str, max_tasks: int) -> WorkerInfo:
             "started_at": now,
             "current_tasks": 0,
             "max_tasks": max_tasks,
-            "queues": settings.WORKER_QUEUES,
+            "queues": list(queues),
             "version": gnomon_version(),
             "host": {
                 "name": platform.node(),

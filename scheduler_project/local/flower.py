@@ -17,7 +17,7 @@ INSTALL, FLOWER = "flower-install", "flower"
 _INSTALL_SCRIPT = """
 set -e
 "$1" -m venv --clear "$2"
-"$2/bin/pip" install --quiet --disable-pip-version-check --no-input -r "$3"
+"$2/bin/pip" install -qq --disable-pip-version-check --no-input -r "$3"
 echo "$4" >"$2/installed"
 """
 

@@ -37,10 +37,10 @@ class Terminal:
 class LogFile:
     """Keeps all lines in a file, and the last ones at hand."""
 
-    def __init__(self, file: TextIO, tail_lines: int = 30) -> None:
-        self.path = Path(file.name)
+    def __init__(self, path: Path, tail_lines: int = 30) -> None:
+        self.path = path
         self.tail: deque[str] = deque(maxlen=tail_lines)
-        self._file = file
+        self._file = path.open("a")
         self._lock = threading.Lock()
 
     def __call__(self, name: str, line: str) -> None:
@@ -49,3 +49,6 @@ class LogFile:
             self.tail.append(text)
             self._file.write(text + "\n")
             self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -115,7 +115,7 @@ def _services(port: int, environment: Mapping[str, str]) -> Iterator[Service]:
             # It would lie in the home directory, one for all platforms of the user.
             "--no-control-socket",
         ],
-        "beat": [python, "-m", "celery", "-A", "scheduler_project", "beat"],
+        "beat": [python, "-m", "celery", "-q", "-A", "scheduler_project", "beat"],
         "worker": [python, "manage.py", "worker"],
     }
     for name, command in commands.items():

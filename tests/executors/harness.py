@@ -32,8 +32,9 @@ class Output:
     def write(self, stream: Stream, chunk: bytes) -> None:
         self.largest_chunk = max(self.largest_chunk, len(chunk))
         self.total_bytes += len(chunk)
-        if self.total_bytes <= self.kept_bytes:
-            setattr(self, stream, getattr(self, stream) + chunk)
+        kept = getattr(self, stream)
+        if len(kept) <= self.kept_bytes:
+            setattr(self, stream, kept + chunk)
 
 
 def in_loop(work: Coroutine[Any, Any, T]) -> T:

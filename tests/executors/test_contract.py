@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.executors.conftest import TargetServer
 from tests.executors.harness import Output, eventually, in_loop, run, start
 
 Payload = dict[str, Any]
-let_go = threading.Event()
+begun, let_go = threading.Event(), threading.Event()
 
 
 @register_callable("contract.greet")
@@ -35,7 +36,16 @@ def fail() -> None:
 
 @register_callable("contract.wait")
 def wait() -> None:
+    begun.set()
     let_go.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def _waiting_callables() -> Iterator[None]:
+    begun.clear()
+    let_go.clear()
+    yield
+    let_go.set()
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def case(request: pytest.FixtureRequest, target: TargetServer) -> Case:
             "shell",
             {"command": "echo all is well"},
             {"command": "exit 3"},
-            {"command": "sleep 20"},
+            {"command": "echo up; sleep 20"},
             b"all is well\n",
         ),
         Case(
@@ -101,10 +111,13 @@ def test_output_reaches_the_log(case: Case) -> None:
     assert case.output in output.stdout
 
 
-def test_a_cancelled_job_ends_at_once_as_cancelled(case: Case) -> None:
+def test_a_cancelled_job_ends_at_once_as_cancelled(
+    case: Case, target: TargetServer
+) -> None:
     async def work() -> None:
-        task = start(case.name, case.lasts)
-        await asyncio.sleep(0.05)
+        output = Output()
+        task = start(case.name, case.lasts, output=output)
+        await eventually(lambda: output.stdout or target.received or begun.is_set())
         began = time.monotonic()
         task.cancel()
         outcome = await task
@@ -115,24 +128,20 @@ def test_a_cancelled_job_ends_at_once_as_cancelled(case: Case) -> None:
         assert time.monotonic() - began < 2
 
     in_loop(work())
-    let_go.set()
 
 
 def test_a_job_over_its_time_ends_as_timed_out(case: Case) -> None:
-    let_go.clear()
     began = time.monotonic()
     outcome = run(case.name, case.lasts, timeout_seconds=0.1)
     assert (outcome.status, outcome.reason) == (OutcomeStatus.TIMED_OUT, "timeout")
     assert "0.1 s" in outcome.error
     assert time.monotonic() - began < 2
-    let_go.set()
 
 
 def test_a_job_cancelled_before_its_start_ends_as_cancelled(case: Case) -> None:
     async def work() -> None:
         task = start(case.name, case.lasts)
-        await eventually(lambda: True)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the task has begun, the job not yet
         task.cancel()
         assert (await task).status is OutcomeStatus.CANCELLED
 

@@ -139,9 +139,16 @@ def test_the_job_sees_nothing_of_the_workers_environment(
     assert seen["TZ"] == "UTC"
 
 
+def test_a_payload_cannot_forge_what_the_platform_tells() -> None:
+    output = Output()
+    payload = {"command": "echo $GNOMON_RUN_ID", "env": {"GNOMON_RUN_ID": "forged"}}
+    run("shell", payload, output=output, environment={"GNOMON_RUN_ID": "42"})
+    assert output.stdout == b"42\n"
+
+
 def test_the_job_has_no_files_of_the_worker() -> None:
     reading, writing = os.pipe()
-    os.set_inheritable(writing, True)
+    os.set_inheritable(writing, True)  # noqa: FBT003 - its only form
     try:
         _, output = shell("ls /proc/$$/fd")
     finally:
@@ -181,7 +188,7 @@ def test_without_cwd_the_job_starts_at_home_as_in_cron(
     assert shell("pwd")[1].stdout == b"/\n"
 
 
-def test_sigterm_comes_first_and_the_job_can_clean_up(tmp_path: Path) -> None:
+def test_sigterm_comes_first_and_the_job_can_clean_up() -> None:
     script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
 
     async def work() -> None:
@@ -298,7 +305,7 @@ def test_a_log_that_breaks_ends_the_job_and_fails_the_run(
 
     class FullDisk(Output):
         def write(self, stream: Any, chunk: bytes) -> None:
-            raise OSError("no space left on device")
+            raise OSError(f"no space left for {len(chunk)} bytes of {stream}")
 
     payload = {"command": f"echo $$ > {pids}; echo hello; sleep 20"}
     outcome = run("shell", payload, output=FullDisk())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import tempfile
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ DEADLINE_SECONDS = 90.0
 """The cron task alone may wait 60 s for its minute."""
 WORKER_SECONDS = 30.0
 POLL_SECONDS = 0.2
+TABLE_COLUMNS = 130
+"""Where no terminal sets the width."""
 
 
 class Command(BaseCommand):
@@ -53,16 +57,15 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         self.progress = Console(stderr=True, highlight=False)
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="gnomon-demo-", suffix=".log", delete=False
-        ) as file:
-            log = LogFile(file)
+        descriptor, name = tempfile.mkstemp(prefix="gnomon-demo-", suffix=".log")
+        os.close(descriptor)
+        with closing(LogFile(Path(name))) as log:
             try:
                 found = self._demo(log, options)
             except PlatformError as error:
                 found = [f"{error}."]
             except KeyboardInterrupt:
-                raise CommandError("The demo was interrupted.") from None
+                found = ["It was interrupted."]
         if found:
             self._show(log)
             raise CommandError("\n".join(["The demo has failed.", *found]))
@@ -101,14 +104,15 @@ class Command(BaseCommand):
         self.progress.print(
             "Running the demo tasks; the cron task waits for a full minute."
         )
-        shown = 0
+        told: set[int] = set()
         while time.monotonic() < began + DEADLINE_SECONDS:
             supervisor.wait(POLL_SECONDS)
             ended = [row for row in run_rows() if row.is_over]
-            for row in ended[shown:]:
-                seconds = time.monotonic() - began
-                self.progress.print(f"{seconds:5.1f} s  {row.task} {row.status}")
-            shown = len(ended)
+            for row in ended:
+                if row.run not in told:
+                    seconds = time.monotonic() - began
+                    self.progress.print(f"{seconds:5.1f} s  {row.task} {row.status}")
+            told = {row.run for row in ended}
             if is_over(demos, ended) and not TaskRun.objects.unfinished().exists():
                 return run_rows(), True
         return run_rows(), False
@@ -121,7 +125,9 @@ class Command(BaseCommand):
             report = {"ok": not found, "problems": found, "runs": runs}
             self.stdout.write(json.dumps(report, indent=2))
         else:
-            Console(file=self.stdout, highlight=False).print(table(rows))  # type: ignore[arg-type] - a wrapper
+            console = Console(highlight=False)
+            width = None if console.is_terminal else TABLE_COLUMNS
+            console.print(table(rows), width=width)
 
     def _show(self, log: LogFile) -> None:
         self.progress.print(f"The services' last lines (all: {log.path}):")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         began = time.monotonic()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
-        self.terminal = Terminal(self.stdout)  # type: ignore[arg-type] - a wrapper
+        self.terminal = Terminal(sys.stdout)
         directory = settings.VAR_DIR.resolve()
         try:
             with platform(directory, _addresses(options), self.terminal) as running:

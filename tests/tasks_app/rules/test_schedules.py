@@ -147,6 +147,19 @@ def test_an_interval_in_local_time_does_not_follow_the_wall_clock() -> None:
     ) + timedelta(hours=16)
 
 
+def test_local_arguments_are_instants_also_in_the_repeated_hour() -> None:
+    """Two datetimes of one zone compare by wall clock: there 03:45 is after 03:05."""
+    schedule = CronSchedule("*/30 3 * * *", "Europe/Kyiv")
+    first_pass = datetime(2026, 10, 25, 3, 45, tzinfo=KYIV)
+    second_pass = datetime(2026, 10, 25, 3, 5, tzinfo=KYIV, fold=1)
+    again = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)  # 03:00, the second time
+
+    assert next_fire(schedule, first_pass) == again
+    assert count_fires(schedule, first_pass, second_pass) == 1
+    assert newest_fires(schedule, first_pass, second_pass, 9) == [again]
+    assert fires_between(schedule, first_pass, second_pass, 9) == [again]
+
+
 moments = st.datetimes(
     datetime(1971, 1, 1),  # noqa: DTZ001 - made aware by timezones
     datetime(2199, 1, 1),  # noqa: DTZ001

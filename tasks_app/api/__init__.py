@@ -1,0 +1,1 @@
+"""The REST API: HTTP in, one service or queryset, HTTP out."""

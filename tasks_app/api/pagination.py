@@ -1,0 +1,159 @@
+"""Pages: by number for small sets, by cursor for runs, which nobody counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework.exceptions import ErrorDetail
+from rest_framework.pagination import BasePagination, PageNumberPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+
+from tasks_app.api.errors import InvalidQuery
+from tasks_app.api.fields import MAX_ID
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+_LIMIT_PARAMETER = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many results to answer with.",
+    "schema": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_LIMIT,
+        "default": DEFAULT_LIMIT,
+    },
+}
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(DEFAULT_LIMIT))
+    if re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_LIMIT:
+        return int(text)
+    message = f"A whole number, 1 to {MAX_LIMIT}."
+    raise InvalidQuery({"limit": [ErrorDetail(message, "out_of_range")]})
+
+
+def _response(
+    results: Any, following: str | None, previous: str | None, **more: Any
+) -> Response:
+    response = Response(
+        {**more, "next": following, "previous": previous, "results": results}
+    )
+    links = {"next": following, "prev": previous}
+    if given := [f'<{url}>; rel="{rel}"' for rel, url in links.items() if url]:
+        response["Link"] = ", ".join(given)
+    return response
+
+
+def _schema(results: dict[str, Any], **more: Any) -> dict[str, Any]:
+    url = {"type": "string", "nullable": True, "format": "uri"}
+    properties = {**more, "next": url, "previous": url, "results": results}
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
+class Pages(PageNumberPagination):
+    """?page= and ?limit=, with the count."""
+
+    query_names = ("page", "limit")
+
+    def get_page_size(self, request: Request) -> int:
+        return _limit(request)
+
+    def get_paginated_response(self, data: Any) -> Response:
+        assert self.page is not None  # noqa: S101 - set by paginate_queryset
+        return _response(
+            data,
+            self.get_next_link(),
+            self.get_previous_link(),
+            count=self.page.paginator.count,
+        )
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        return _schema(schema, count={"type": "integer"})
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": "page",
+                "in": "query",
+                "description": "The number of the page, from 1.",
+                "schema": {"type": "integer", "minimum": 1, "default": 1},
+            },
+            _LIMIT_PARAMETER,
+        ]
+
+
+class NewestFirst(BasePagination):
+    """?cursor= and ?limit= over descending ids. Costs one indexed query a page, stays
+    put while rows are added, and never counts."""
+
+    query_names = ("cursor", "limit")
+
+    def paginate_queryset(
+        self, queryset: QuerySet[Any], request: Request, view: Any = None
+    ) -> list[Any]:
+        self.url = request.build_absolute_uri()
+        limit = _limit(request)
+        is_before, boundary = _cursor(request)
+        if is_before:
+            found = list(queryset.filter(pk__lt=boundary).order_by("-pk")[: limit + 1])
+        else:
+            found = list(queryset.filter(pk__gt=boundary).order_by("pk")[: limit + 1])
+        rows = found[:limit]
+        has_more = len(found) > limit
+        if not is_before:
+            rows.reverse()
+        # Whoever came by a link has what it led away from on the other side.
+        came_by_link = "cursor" in request.query_params
+        self.has_older = has_more if is_before else came_by_link
+        self.has_newer = came_by_link if is_before else has_more
+        self.page: Sequence[Any] = rows
+        return rows
+
+    def get_paginated_response(self, data: Any) -> Response:
+        older = newer = None
+        if self.page:
+            if self.has_older:
+                older = self._link(f"b{self.page[-1].pk}")
+            if self.has_newer:
+                newer = self._link(f"a{self.page[0].pk}")
+        return _response(data, older, newer)
+
+    def _link(self, cursor: str) -> str:
+        return replace_query_param(self.url, "cursor", cursor)
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        return _schema(schema)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": "cursor",
+                "in": "query",
+                "description": "Where to go on, as `next` and `previous` give it.",
+                "schema": {"type": "string", "pattern": "^[ab][0-9]{1,19}$"},
+            },
+            _LIMIT_PARAMETER,
+        ]
+
+
+def _cursor(request: Request) -> tuple[bool, int]:
+    """Whether to go on before (older than) an id, and that id."""
+    text = request.query_params.get("cursor")
+    if text is None:
+        return True, MAX_ID
+    if re.fullmatch("[ab][0-9]{1,19}", text) and int(text[1:]) <= MAX_ID:
+        return text[0] == "b", int(text[1:])
+    message = "Not a cursor: take it from `next` or `previous`."
+    raise InvalidQuery({"cursor": [ErrorDetail(message, "invalid_cursor")]})

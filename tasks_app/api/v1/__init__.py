@@ -1,0 +1,1 @@
+"""Version 1 of the API. Within it, changes are additions only."""

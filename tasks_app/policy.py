@@ -1,0 +1,35 @@
+"""Who may do what: one table of actions and the Django permission each asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+SIGNED_IN: Final = ""
+"""Stands in the table for an action that any user may do who is signed in."""
+
+ACTIONS: Final[Mapping[str, str]] = {
+    "self.read": SIGNED_IN,
+    "schema.read": SIGNED_IN,
+    "task.read": "tasks_app.view_task",
+    "task.create": "tasks_app.add_task",
+    "task.edit": "tasks_app.change_task",
+    "task.delete": "tasks_app.delete_task",
+    "run.read": "tasks_app.view_taskrun",
+    "run.trigger": "tasks_app.trigger_task",
+    "run.cancel": "tasks_app.cancel_taskrun",
+    "worker.read": "workers_app.view_workerinfo",
+}
+
+PUBLIC_ROUTES: Final = frozenset({"auth-token", "auth-refresh"})
+"""The routes of the API, by name, that answer without a user. No other does."""
+
+
+def may(user: AbstractBaseUser | AnonymousUser, action: str) -> bool:
+    """Whether a user may do an action of the table. Unknown actions nobody may."""
+    permission = ACTIONS.get(action)
+    if permission is None or not (user.is_authenticated and user.is_active):
+        return False
+    return permission == SIGNED_IN or user.has_perm(permission)  # type: ignore[union-attr]

@@ -1,0 +1,263 @@
+"""The main job on real processes: define a task, let it fire, see how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import override_settings
+from kombu import Connection
+from redis import Redis
+
+from tasks_app import ledger
+from tasks_app.models import Project, RunLog, Task, TaskRun
+from tasks_app.services.runs import run_cancel
+from tasks_app.services.tasks import task_delete
+from tests.factories import make_run, make_task
+from tests.services import Platform, platform
+from workers_app.models import WorkerInfo
+from workers_app.tasks import doorbell
+
+FAST = {
+    "HEARTBEAT_SECONDS": "0.5",
+    "LEASE_SECONDS": "3",
+    "UPKEEP_SECONDS": "0.5",
+    "REDISPATCH_SECONDS": "2",
+    "CANCEL_GRACE_SECONDS": "1",
+}
+
+
+def until(is_so: Callable[[], object], running: Platform, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, running.logs()
+        time.sleep(0.02)
+
+
+def ended(run: TaskRun, running: Platform) -> TaskRun:
+    """Wait for the run's end."""
+
+    def is_terminal() -> bool:
+        run.refresh_from_db()
+        return run.is_terminal
+
+    until(is_terminal, running)
+    return run
+
+
+def is_online(name: str) -> bool:
+    return WorkerInfo.objects.alive().filter(name=name).exists()
+
+
+@pytest.fixture(scope="module")
+def database(
+    django_db_setup: None, django_db_blocker: pytest.Module
+) -> Iterator[None]:
+    """The test database for a whole module, whose processes all commit to it."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        Project.objects.get_or_create(name="default")
+        yield
+        call_command("flush", interactive=False, verbosity=0)
+        Project.objects.get_or_create(name="default")
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def running(
+    database: None, broker_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    """Two beats and a worker."""
+    with platform(broker_url, tmp_path_factory.mktemp("logs"), **FAST) as started:
+        started.beat()
+        started.beat()
+        started.worker("main-worker")
+        until(lambda: is_online("main-worker"), started)
+        yield started
+
+
+class TestMainJob:
+    def test_a_triggered_run_is_executed_and_its_output_is_kept(
+        self, running: Platform
+    ) -> None:
+        task = make_task(
+            queue=running.queue, command='echo "hello $PARAM_NAME"; echo oh >&2'
+        )
+        run = ended(make_run(task, params={"name": "world"}), running)
+        assert (run.status, run.exit_code, run.attempt) == ("succeeded", 0, 1)
+        assert run.worker
+        assert run.worker.name == "main-worker"
+        texts = {
+            (row.stream, row.text) for row in RunLog.objects.filter(run=run)
+        }
+        assert texts == {("stdout", "hello world\n"), ("stderr", "oh\n")}
+
+    def test_every_second_fires_once_with_two_beats(self, running: Platform) -> None:
+        task = make_task(queue=running.queue, interval_seconds=1)
+        until(lambda: task.runs.filter(status="succeeded").count() >= 4, running)
+        task_delete(task_id=task.pk, actor="test")
+        times = sorted(task.runs.values_list("scheduled_for", flat=True))
+        gaps = {later - at for at, later in zip(times, times[1:], strict=False)}
+        assert gaps == {timedelta(seconds=1)}
+
+    def test_a_one_off_fires_at_its_time(self, running: Platform) -> None:
+        at = ledger.database_now() + timedelta(seconds=1)
+        task = make_task(queue=running.queue, at=at)
+        until(lambda: task.runs.exists(), running)
+        run = ended(task.runs.get(), running)
+        assert run.started_at
+        assert run.scheduled_for == at
+        assert run.started_at >= at
+
+    def test_a_pipeline_runs_in_order(self, running: Platform) -> None:
+        first = make_task(queue=running.queue, command="echo one")
+        second = make_task(first, queue=running.queue, command="echo two")
+        root = ended(make_run(first), running)
+        until(lambda: TaskRun.objects.filter(task=second, root=root).exists(), running)
+        child = ended(TaskRun.objects.get(task=second, root=root), running)
+        assert child.status == "succeeded"
+        assert child.started_at
+        assert root.completed_at
+        assert child.started_at >= root.completed_at
+
+    def test_a_task_that_fails_twice_succeeds_at_the_third_attempt(
+        self, running: Platform
+    ) -> None:
+        task = make_task(
+            queue=running.queue,
+            command='test "$GNOMON_ATTEMPT" -ge 3',
+            max_attempts=3,
+            retry_initial_seconds=1,
+            retry_max_seconds=1,
+        )
+        run = ended(make_run(task), running)
+        assert (run.status, run.attempt) == ("succeeded", 3)
+        assert run.events.filter(kind="retried").count() == 2
+
+    def test_a_task_is_killed_at_its_timeout(
+        self, running: Platform, tmp_path: Path
+    ) -> None:
+        pid_file = tmp_path / "pid"
+        task = make_task(
+            queue=running.queue,
+            command=f"echo $$ > {pid_file}; sleep 60",
+            timeout_seconds=1,
+        )
+        run = ended(make_run(task), running)
+        assert (run.status, run.reason) == ("timed_out", "timeout")
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid_file.read_text()), 0)
+
+    def test_a_running_run_is_cancelled(
+        self, running: Platform, tmp_path: Path
+    ) -> None:
+        pid_file = tmp_path / "pid"
+        task = make_task(
+            queue=running.queue, command=f"echo $$ > {pid_file}; sleep 60"
+        )
+        run = make_run(task)
+        until(lambda: pid_file.exists() and pid_file.read_text(), running)
+        run_cancel(run_id=run.pk, actor="user:test")
+        ended(run, running)
+        assert run.status == "cancelled"
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid_file.read_text()), 0)
+
+    def test_a_lost_doorbell_is_rung_again(self, running: Platform) -> None:
+        with override_settings(REDISPATCH_SECONDS=2):
+            run = make_run(make_task(queue=running.queue))
+            ledger.publish(10, [run.pk])  # published, and never sent
+        assert ended(run, running).status == "succeeded"
+
+    def test_a_doubled_doorbell_runs_nothing_twice(self, running: Platform) -> None:
+        run = make_run(make_task(queue=running.queue, command="sleep 0.3"))
+        with Connection(running.broker_url) as broker:
+            for _ in range(5):
+                doorbell.apply_async(
+                    kwargs={"run_ids": [run.pk, run.pk]},
+                    queue=running.queue,
+                    connection=broker,
+                )
+        ended(run, running)
+        assert (run.status, run.attempt) == ("succeeded", 1)
+        assert run.events.filter(kind="started").count() == 1
+
+
+class TestWorkers:
+    @pytest.fixture
+    def alone(
+        self, database: None, broker_url: str, tmp_path: Path
+    ) -> Iterator[Platform]:
+        """A beat, and workers that the test starts and kills."""
+        with platform(broker_url, tmp_path, **FAST) as started:
+            started.beat()
+            yield started
+
+    def test_celerys_own_command_line_starts_the_same_worker(
+        self, alone: Platform
+    ) -> None:
+        alone.stock_worker("by-celery@test")
+        run = ended(make_run(make_task(queue=alone.queue)), alone)
+        assert run.status == "succeeded"
+        assert run.worker
+        assert run.worker.name == "by-celery@test"
+
+    def test_a_terminated_worker_finishes_what_it_has(
+        self, alone: Platform, tmp_path: Path
+    ) -> None:
+        worker = alone.worker("draining")
+        started = tmp_path / "started"
+        task = make_task(queue=alone.queue, command=f"touch {started}; sleep 1.5")
+        run = make_run(task)
+        until(started.exists, alone)
+        worker.terminate()
+        assert worker.wait(20) == 0, alone.logs()
+        run.refresh_from_db()
+        assert run.status == "succeeded"
+        assert not is_online("draining")
+
+    def test_the_runs_of_a_killed_worker_are_lost_or_repeated(
+        self, alone: Platform, tmp_path: Path
+    ) -> None:
+        worker = alone.worker("victim")
+        once = make_run(
+            make_task(queue=alone.queue, command=f"touch {tmp_path}/a; sleep 60")
+        )
+        twice = make_run(
+            make_task(
+                queue=alone.queue,
+                command=f"touch {tmp_path}/b; test $GNOMON_ATTEMPT = 2 || sleep 60",
+                max_attempts=2,
+                retry_initial_seconds=0,
+            )
+        )
+        until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists(), alone)
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        alone.worker("heir")
+        assert ended(once, alone).status == "lost"
+        assert ended(twice, alone).status == "succeeded"
+        assert twice.attempt == 2
+        until(lambda: not is_online("victim"), alone)
+
+
+def test_a_wiped_broker_loses_no_run(
+    database: None, valkey_url: str, tmp_path: Path
+) -> None:
+    with platform(valkey_url, tmp_path, **FAST) as started:
+        started.beat()
+        task = Task.objects.get(pk=make_task(queue=started.queue).pk)
+        runs = [make_run(task) for _ in range(20)]
+        until(
+            lambda: not task.runs.filter(published_at=None).exists(), started
+        )
+        Redis.from_url(valkey_url).flushall()
+        started.worker("late")
+        for run in runs:
+            assert ended(run, started).status == "succeeded"
