@@ -35,8 +35,8 @@ demo: setup ## run the demo tasks to their ends and show how they ended; DB=post
 	@$(MANAGE) demo $(DATABASE) $(ARGS)
 
 test: setup ## run all tests, on SQLite and on PostgreSQL
-	$(BIN)/pytest --db sqlite
-	$(BIN)/pytest --db postgres
+	$(BIN)/python -m pytest --db sqlite
+	$(BIN)/python -m pytest --db postgres
 
 check: lint types contracts migrations deploy test ## all that has to pass
 

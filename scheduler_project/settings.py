@@ -6,6 +6,7 @@ value: the way of Docker and Kubernetes secrets. Times are in seconds.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +38,7 @@ def _local_secret_key() -> str:
     return path.read_text()
 
 
-# --- Django ------------------------------------------------------------------------
+# --- Django -------------------------------------------------------------------------
 SECRET_KEY = env.str("SECRET_KEY", default="") or _local_secret_key()
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
@@ -109,7 +110,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# --- TLS: everything that only makes sense behind HTTPS, by one switch ---------------
+# --- TLS: everything that only makes sense behind HTTPS, by one switch --------------
 HTTPS = env.bool("HTTPS", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
@@ -117,7 +118,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
 
-# --- Database ------------------------------------------------------------------------
+# --- Database -----------------------------------------------------------------------
 DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{VAR_DIR}/gnomon.sqlite3")
 
 
@@ -168,12 +169,12 @@ def _database(url: str) -> dict[str, Any]:
 
 DATABASES = {"default": _database(DATABASE_URL)}
 
-# --- Broker --------------------------------------------------------------------------
+# --- Broker -------------------------------------------------------------------------
 BROKER_URL = env.str("BROKER_URL", default="redis://127.0.0.1:6379/0")
 TASK_EVENTS = env.bool("TASK_EVENTS", default=False)
-"""Send Celery's task events, which Flower shows; costs up to half of the throughput."""
+"""Send Celery's task events, which Flower shows; costs up to half the throughput."""
 
-# --- Promises (docs/promises.md) -------------------------------------------------------
+# --- Promises (docs/promises.md) ----------------------------------------------------
 HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5.0)
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=30.0)
 UPKEEP_SECONDS = env.float("UPKEEP_SECONDS", default=5.0)
@@ -192,25 +193,68 @@ if LEASE_SECONDS < 4 * HEARTBEAT_SECONDS:
         f" ({HEARTBEAT_SECONDS:g}): a lease has to outlive a few lost heartbeats"
     )
 
-# --- Worker ----------------------------------------------------------------------------
+# --- Worker -------------------------------------------------------------------------
 WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=64)
 """Runs that one worker holds at a time; a run costs it about 16 KB."""
 WORKER_QUEUES = env.list("WORKER_QUEUES", default=["default"])
 
-# --- API -------------------------------------------------------------------------------
+# --- API ----------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "rest_framework_simplejwt.authentication.JWTAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    # Denies by default: each view names its actions, tasks_app.policy the permissions.
+    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.api.permissions.PolicyPermission"],
+    "DEFAULT_PARSER_CLASSES": ["tasks_app.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks_app.api.negotiation.JsonOnly",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "tasks_app.api.errors.ProblemHandler",
+    "EXCEPTION_FORMATTER_CLASS": "tasks_app.api.errors.ProblemFormatter",
 }
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+    # Not SECRET_KEY itself: what signs tokens opens no session.
+    "SIGNING_KEY": hashlib.sha256(f"gnomon.jwt:{SECRET_KEY}".encode()).hexdigest(),
+    "ISSUER": "gnomon",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Gnomon",
+    "DESCRIPTION": "Cron for a fleet: a task scheduler that accounts for every fire.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["tasks_app.api.permissions.PolicyPermission"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": False},
+    "COMPONENT_SPLIT_REQUEST": True,
+    "PREPROCESSING_HOOKS": ["tasks_app.api.openapi.without_trailing_slash"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "tasks_app.api.openapi.closed_bodies",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "RunStatus": "tasks_app.choices.RunStatus",
+        "WorkerStatus": "workers_app.models.WorkerStatus",
+        "Trigger": "tasks_app.choices.Trigger",
+        "Misfire": "tasks_app.choices.Misfire",
+        "Delivery": "tasks_app.choices.Delivery",
+        "Backoff": "tasks_app.choices.Backoff",
+        "Condition": "tasks_app.choices.Condition",
+        "EventKind": "tasks_app.choices.EventKind",
+        "TaskStatus": [("active", "Active"), ("paused", "Paused")],
+        "CancelStatus": [
+            ("cancelled", "cancelled"),
+            ("cancel_requested", "cancel_requested"),
+        ],
+    },
 }
 
 LOGGING_CONFIG = None

@@ -31,9 +31,9 @@ class InvalidInput(DomainError):
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         self.errors = tuple(errors)
-        super().__init__("; ".join(
-            f"{'.'.join(error.path)}: {error.message}" for error in errors
-        ))
+        super().__init__(
+            "; ".join(f"{'.'.join(error.path)}: {error.message}" for error in errors)
+        )
 
     @classmethod
     def of(cls, field: str, code: str, message: str) -> InvalidInput:

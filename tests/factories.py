@@ -21,7 +21,7 @@ _numbers = count(1)
 def make_task(*parents: Task, condition: str = "success", **values: Any) -> Task:
     """A shell task that does nothing; without a schedule unless one is given as
     `cron`, `interval_seconds` or `at`."""
-    schedule = {
+    schedule: dict[str, Any] = {
         name: values.pop(name)
         for name in ("cron", "interval_seconds", "at", "start_at", "end_at")
         if name in values
@@ -84,7 +84,7 @@ def backdate(task: Task, seconds: float) -> Task:
     return task
 
 
-def shift(model: Any, pk: int, seconds: float, *fields: str) -> None:
+def shift(model: Any, pk: object, seconds: float, *fields: str) -> None:
     """Move times of a row: what would be, had so many seconds passed."""
     row = model.objects.get(pk=pk)
     changed: dict[str, datetime] = {

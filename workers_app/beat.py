@@ -10,11 +10,9 @@ import os
 import socket
 import time
 import uuid
-from datetime import datetime
 from typing import Any
 
 import structlog
-from celery.beat import Scheduler
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django_celery_beat.schedulers import DatabaseScheduler
@@ -31,7 +29,7 @@ MAX_TICK_SECONDS = 1.0
 STOCK_ENTRIES = "stock-entries"
 
 
-class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc] - untyped
+class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
     """Plans by the ledger's cursors: a tick costs what is due, not what exists."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

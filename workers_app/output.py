@@ -59,7 +59,9 @@ class Output:
         for stream, decoder in self._decoders.items():
             self._take(stream, decoder.decode(b"", final=True), 0)
         if self._cut_bytes:
-            self._add("gnomon", f"\n[{self._cut_bytes} bytes of output were cut here]\n")
+            self._add(
+                "gnomon", f"\n[{self._cut_bytes} bytes of output were cut here]\n"
+            )
         for stream_name, text, _size in self._tail:
             self._add(stream_name, text)
         self._flush()

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -38,7 +39,10 @@ class _Answer:
     __slots__ = ("__weakref__",)
 
 
-class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
+_ANSWER = _Answer()
+
+
+class AsyncioPool(BasePool):
     """Up to `limit` runs on one event loop, in a thread beside Celery's."""
 
     signal_safe = False
@@ -67,15 +71,13 @@ class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
         """Have Celery's callbacks run in the hub's thread: channels are not
         thread-safe. A socket pair wakes the hub."""
         receiver, self._hub_wake = socket.socketpair()
-        receiver.setblocking(False)
-        self._hub_wake.setblocking(False)
+        for end in (receiver, self._hub_wake):
+            end.settimeout(0)
         hub.add_reader(receiver, self._run_calls, receiver)
 
     def _run_calls(self, receiver: socket.socket) -> None:
-        try:
+        with suppress(BlockingIOError):
             receiver.recv(4096)
-        except BlockingIOError:
-            pass
         while self._calls:
             self._calls.popleft()()
 
@@ -84,10 +86,8 @@ class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
             call()
             return
         self._calls.append(call)
-        try:
+        with suppress(BlockingIOError):  # the hub has more than enough to wake it
             self._hub_wake.send(b"\0")
-        except BlockingIOError:
-            pass  # the hub has more than enough to wake it
 
     def on_apply(
         self,
@@ -99,16 +99,18 @@ class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
         """Take a task from Celery. Nothing may escape: it would end the worker."""
         if args[0] != DOORBELL:
             return self._threads.submit(
-                apply_target, target, args, kwargs, options["callback"],
+                apply_target,
+                target,
+                args,
+                kwargs,
+                options["callback"],
                 options["accept_callback"],
             )
-        answer = _Answer()
-        self._runner.loop.call_soon_threadsafe(
-            lambda: self._runner.loop.create_task(self._answer(answer, args, options))
-        )
-        return answer
+        loop = self._runner.loop
+        loop.call_soon_threadsafe(lambda: loop.create_task(self._answer(args, options)))
+        return _ANSWER
 
-    async def _answer(self, answer: _Answer, args: Any, options: Any) -> None:
+    async def _answer(self, args: Any, options: Any) -> None:
         started = time.monotonic()
         accept, done = options["accept_callback"], options["callback"]
         try:
@@ -147,10 +149,11 @@ class AsyncioPool(BasePool):  # type: ignore[misc] - celery-types has no pools
 
     @property
     def num_processes(self) -> int:
-        return min(self.limit, PREFETCH)
+        return min(int(self.limit), PREFETCH)
 
     def _get_info(self) -> dict[str, Any]:
-        return {**super()._get_info(), "runs": len(self._runner.leases())}
+        info = super()._get_info()  # type: ignore[misc]  # not in celery-types
+        return {**info, "runs": len(self._runner.leases())}
 
 
 def _run_ids(body: Any, content_type: str, encoding: str) -> list[int]:

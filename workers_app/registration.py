@@ -14,9 +14,7 @@ from tasks_app.ledger import database_now
 from workers_app.models import WorkerInfo, WorkerStatus
 
 
-def worker_register(
-    name: str, *, max_tasks: int, queues: Sequence[str]
-) -> WorkerInfo:
+def worker_register(name: str, *, max_tasks: int, queues: Sequence[str]) -> WorkerInfo:
     """Make, or take over, the row of the worker `name`."""
     now = database_now()
     worker, _is_new = WorkerInfo.objects.update_or_create(

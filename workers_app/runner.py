@@ -94,8 +94,10 @@ class Runner:
         self.stop_runs([lease.run_id for lease in self.leases()], "worker_shutdown")
         self.drain(settings.CANCEL_GRACE_SECONDS + 5)
         self.writer.stop()
+        asyncio.run_coroutine_threadsafe(registry.aclose(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
+        self.loop.close()
 
     async def answer(self, run_ids: Sequence[int]) -> list[asyncio.Task[None]]:
         """Answer a doorbell: claim the runs it names as room allows, and start them.
@@ -143,7 +145,7 @@ class Runner:
         )
         try:
             outcome = await self._execute(active, output)
-            finish = _finish(run, outcome, active.stop_reason, output.close())
+            finish = _finish(run, outcome, active.stop_reason, output)
             if not await self.writer.finish(finish):
                 log.warning("run.stale_result", **_names(run), status=finish.status)
         finally:
@@ -195,7 +197,7 @@ def _environment(run: ClaimedRun) -> dict[str, str]:
 
 
 def _finish(
-    run: ClaimedRun, outcome: Outcome, stop_reason: str, log_truncated: bool
+    run: ClaimedRun, outcome: Outcome, stop_reason: str, output: Output
 ) -> Finish:
     status = outcome.status.value
     reason = outcome.reason
@@ -221,6 +223,6 @@ def _finish(
         result=outcome.result,
         error=outcome.error,
         reason=reason,
-        log_truncated=log_truncated,
+        log_truncated=output.close(),
         retry_seconds=retry.delay_seconds if retry else None,
     )

@@ -1,4 +1,4 @@
-"""The batching writer: all of a worker's claims, output and ends, in shared statements."""
+"""The batching writer: a worker's claims, output and ends, in shared statements."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -27,6 +28,7 @@ MAX_HELD_CHUNKS = 5_000
 """Output held in memory while the database is away; beyond, it is dropped."""
 RECONNECT_SECONDS = 1.0
 
+_REFUSED = False
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
@@ -100,9 +102,9 @@ class Writer:
             self._wake.notify()
 
     def _run(self) -> None:
-        is_crowded = False
-        while batch := self._take(is_crowded):
-            is_crowded = len(batch) > 1
+        linger_seconds = 0.0
+        while batch := self._take(linger_seconds):
+            linger_seconds = LINGER_SECONDS if len(batch) > 1 else 0.0
             try:
                 self._answer(self._write(batch))
             except DATABASE_AWAY as error:
@@ -112,13 +114,13 @@ class Writer:
                 self._write_apart(batch)
         connection.close()
 
-    def _take(self, is_crowded: bool) -> list[_Item]:
+    def _take(self, linger_seconds: float) -> list[_Item]:
         """The next batch; empty only when stopped and nothing is left."""
         with self._wake:
             while not self._items and not self._is_stopping:
                 self._wake.wait()
-        if is_crowded and not self._is_stopping:
-            time.sleep(LINGER_SECONDS)
+        if linger_seconds and not self._is_stopping:
+            time.sleep(linger_seconds)
         batch: list[_Item] = []
         text = 0
         with self._wake:
@@ -141,7 +143,7 @@ class Writer:
         left = {run.run_id: run for run in claimed}
         for claim in claims:  # two doorbells may name the same run
             won = [left.pop(run_id) for run_id in claim.run_ids if run_id in left]
-            answers.append(lambda answer=claim.answer, won=won: _set(answer, won))
+            answers.append(partial(_set, claim.answer, won))
         return answers
 
     def _answer(self, answers: Sequence[Callable[[], None]]) -> None:
@@ -162,7 +164,7 @@ class Writer:
     def _refuse(self, batch: Sequence[_Item], error: Exception) -> None:
         self._answer(
             [
-                lambda answer=item.answer: _fail(answer, error)
+                partial(_fail, item.answer, error)
                 for item in batch
                 if isinstance(item, _Claim)
             ]
@@ -184,7 +186,7 @@ class Writer:
                 if isinstance(item, _End) and item.finish.result is not None:
                     self._put(_End(_without_result(item.finish, error), item.answer))
                 elif isinstance(item, _End):
-                    self._answer([lambda item=item: _set(item.answer, False)])
+                    self._answer([partial(_set, item.answer, _REFUSED)])
                 self._refuse([item], error)
 
 
@@ -198,8 +200,7 @@ def _without_result(finish: Finish, error: Exception) -> Finish:
 
 
 def _answer_end(end: _End, accepted: frozenset[Lease]) -> Callable[[], None]:
-    won = Lease(end.finish.run_id, end.finish.attempt) in accepted
-    return lambda: _set(end.answer, won)
+    return partial(_set, end.answer, end.finish.lease in accepted)
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

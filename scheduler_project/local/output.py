@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -20,7 +21,8 @@ class Terminal:
         self._lock = threading.Lock()
 
     def __call__(self, name: str, line: str) -> None:
-        with self._lock:
+        # A closed terminal or pipe must not stop the reading: the service would block.
+        with self._lock, suppress(OSError):
             self._stream.write(f"{self._label(name)} {line}\n")
             self._stream.flush()
 

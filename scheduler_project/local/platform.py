@@ -83,12 +83,11 @@ def platform(directory: Path, addresses: Addresses, write: Write) -> Iterator[Pl
     """
     with lock(directory) as descriptor, Supervisor(write) as supervisor:
         database_url, broker_url = addresses.database_url, addresses.broker_url
-        fds = (descriptor,)
         if broker_url is None:
-            server = embedded.valkey(directory / "valkey", fds)
+            server = embedded.valkey(directory / "valkey", descriptor)
             broker_url = embedded.start(supervisor, server)
         if database_url is None and addresses.embedded_database == "postgres":
-            server = embedded.postgresql(directory / "postgres", fds)
+            server = embedded.postgresql(directory / "postgres", descriptor)
             database_url = embedded.start(supervisor, server)
         if database_url is None:
             database_url = f"sqlite:///{directory}/gnomon.sqlite3"

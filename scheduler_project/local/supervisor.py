@@ -97,8 +97,9 @@ class _Child:
 
     def _read(self) -> None:
         assert self.process.stdout is not None  # noqa: S101 - it is a PIPE
-        for line in self.process.stdout:
-            self._write(self.service.name, line.decode(errors="replace").rstrip())
+        with self.process.stdout as output:
+            for line in output:
+                self._write(self.service.name, line.decode(errors="replace").rstrip())
 
     def _wait(self) -> None:
         self.process.wait()

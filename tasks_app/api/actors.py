@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from rest_framework.request import Request
 
 
-def user_of(request: Request) -> AbstractBaseUser:
+def user_of(request: Request) -> User:
     """The user of a request that the policy has let pass."""
     user = request.user
-    assert isinstance(user, AbstractBaseUser)  # noqa: S101 - not an AnonymousUser
+    assert isinstance(user, User)  # noqa: S101 - not an AnonymousUser
     return user
 
 

@@ -22,18 +22,23 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
+from tasks_app.api.exceptions import (
+    DatabaseUnavailable,
+    InvalidFields,
+    InvalidQuery,
+    PayloadTooLarge,
+    Refused,
+)
 from tasks_app.api.request_id import HEADER, request_id
 from tasks_app.errors import (
     Conflict,
     DomainError,
-    FieldError,
     IdempotencyKeyReused,
     InvalidInput,
     VersionMismatch,
 )
 
 PROBLEM_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 5
 
 STATUSES: dict[type[DomainError], int] = {
     InvalidInput: status.HTTP_400_BAD_REQUEST,
@@ -44,52 +49,9 @@ STATUSES: dict[type[DomainError], int] = {
 """The status of each domain error, and of those derived from it."""
 
 
-class InvalidQuery(exceptions.ValidationError):
-    """Query parameters are wrong: the problem names parameters, not pointers."""
-
-
-class InvalidFields(exceptions.ValidationError):
-    """Fields that a service has refused."""
-
-    def __init__(self, fields: Sequence[FieldError]) -> None:
-        super().__init__(code="invalid")
-        self.fields = fields
-
-
-class Refused(exceptions.APIException):
-    """A domain error other than wrong fields."""
-
-    def __init__(self, error: DomainError, status_code: int) -> None:
-        super().__init__(str(error), error.code)
-        self.status_code = status_code
-
-
-class PayloadTooLarge(exceptions.APIException):
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_code = "payload_too_large"
-    default_detail = "The request body is larger than 1 MiB."
-
-
-class DatabaseUnavailable(exceptions.APIException):
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_code = "database_unavailable"
-    default_detail = "The database does not answer; try again in a few seconds."
-    wait = RETRY_AFTER_SECONDS
-
-
-class AmbiguousName(exceptions.APIException):
-    status_code = status.HTTP_409_CONFLICT
-    default_code = "ambiguous_name"
-    default_detail = (
-        "Several projects have a task of this name: add ?project=, or use its id."
-    )
-
-
 def status_of(error: DomainError) -> int:
     """The status of the nearest class in the table."""
-    return next(
-        STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES
-    )
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
 class ProblemHandler(ExceptionHandler):
@@ -142,7 +104,7 @@ class ProblemFormatter(ExceptionFormatter):
 
     def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
         first, *_ = error_response.errors
-        request: HttpRequest = self.context["request"]._request
+        request: HttpRequest = self.context["request"]._request  # type: ignore[union-attr]
         members = dict(getattr(self.exc, "members", {}))
         detail = first.detail
         if isinstance(self.exc, exceptions.ValidationError):
@@ -180,9 +142,7 @@ def _count_text(count: int) -> str:
 
 def _pointer(path: Sequence[str]) -> str:
     """A JSON Pointer (RFC 6901)."""
-    return "".join(
-        "/" + part.replace("~", "~0").replace("/", "~1") for part in path
-    )
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _flat(detail: Any, path: tuple[str, ...], name: Any) -> Iterator[Error]:

@@ -11,7 +11,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from tasks_app.api.errors import InvalidQuery
+from tasks_app.api.exceptions import InvalidQuery
 from tasks_app.rules.schedules import ScheduleInvalid, parse_timezone
 
 MAX_ID = 2**63 - 1
@@ -83,6 +83,17 @@ class StrictSerializer(serializers.Serializer[Any]):
         if errors:
             raise ValidationError(errors)
         return value
+
+
+class NoFields(StrictSerializer):
+    """The body of an operation that takes none."""
+
+
+def refuse_fields(data: Any) -> None:
+    """Raises:
+    ValidationError: a body that should be empty has fields.
+    """
+    NoFields(data=data).is_valid(raise_exception=True)
 
 
 def unknown_names(

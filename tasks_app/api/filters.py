@@ -7,7 +7,6 @@ from typing import Any
 
 import django_filters
 from django import forms
-from django.utils.dateparse import parse_datetime
 from rest_framework.exceptions import ValidationError
 
 from tasks_app.api.fields import MAX_ID, Moment
@@ -23,23 +22,25 @@ class MomentFormField(forms.Field):
             # An unescaped + arrives as a space.
             moment: datetime = Moment().run_validation(value.replace(" ", "+"))
         except ValidationError as error:
-            detail = error.detail[0]  # type: ignore[index]
+            detail: Any = error.detail[0]  # type: ignore[index]  # a field's: a list
             raise forms.ValidationError(str(detail), detail.code) from error
         return moment
 
 
-class MomentFilter(django_filters.Filter):
+class MomentFilter(django_filters.Filter):  # type: ignore[misc]  # untyped
     field_class = MomentFormField
 
 
-class IdFilter(django_filters.NumberFilter):
+class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # untyped
     """An id: within 64 bits, or no row could have it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, min_value=1, max_value=MAX_ID, decimal_places=0, **kwargs)
+        super().__init__(
+            *args, min_value=1, max_value=MAX_ID, decimal_places=0, **kwargs
+        )
 
 
-class StableOrdering(django_filters.OrderingFilter):
+class StableOrdering(django_filters.OrderingFilter):  # type: ignore[misc]  # untyped
     """Ends with the id, so that pages neither repeat nor miss a row."""
 
     def filter(self, qs: Any, value: Any) -> Any:

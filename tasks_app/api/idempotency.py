@@ -56,7 +56,7 @@ def idempotent(post: Handler[View, P]) -> Handler[View, P]:
             response[REPLAYED_HEADER] = "true"
         return response
 
-    return answer
+    return answer  # type: ignore[return-value]  # wraps() forgets the names
 
 
 def _keyed(request: Request, key: str) -> KeyedRequest:
@@ -79,8 +79,6 @@ def _keep(response: Response) -> dict[str, Any]:
     """An answer as JSON; the body as text, for a database may reorder an object."""
     return {
         "status": response.status_code,
-        "headers": {
-            name: response[name] for name in KEPT_HEADERS if name in response
-        },
+        "headers": {name: response[name] for name in KEPT_HEADERS if name in response},
         "body": JSONRenderer().render(response.data).decode(),
     }

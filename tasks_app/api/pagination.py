@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
-from tasks_app.api.errors import InvalidQuery
+from tasks_app.api.exceptions import InvalidQuery
 from tasks_app.api.fields import MAX_ID
 
 DEFAULT_LIMIT = 50

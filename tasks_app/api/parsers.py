@@ -12,7 +12,7 @@ from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
-from tasks_app.api.errors import PayloadTooLarge
+from tasks_app.api.exceptions import PayloadTooLarge
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32

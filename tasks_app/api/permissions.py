@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from tasks_app.policy import ACTIONS, may
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # which imports this module
 
 
 class MissingPermission(PermissionDenied):

@@ -10,24 +10,13 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.generics import GenericAPIView
-from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app.api.errors import InvalidQuery
+from tasks_app.api.exceptions import InvalidQuery
 from tasks_app.api.fields import QuerySerializer, check_query_names
 from tasks_app.api.request_id import HEADER, request_id
-
-
-class JsonOnly(DefaultContentNegotiation):
-    """Answers JSON whatever the caller accepts: a 406 would help nobody."""
-
-    def select_renderer(
-        self, request: Request, renderers: Any, format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
 
 
 class ApiView(APIView):
@@ -54,7 +43,7 @@ class ApiView(APIView):
         """The query parameters that this request may have."""
         return list(serializer().fields) if serializer else []
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def options(self, *_args: Any, **_kwargs: Any) -> Response:
         """The methods allowed here, in `Allow`."""
         return Response(status=204)
 
@@ -70,10 +59,8 @@ class ApiView(APIView):
         return response
 
 
-class StrictFilterBackend(DjangoFilterBackend):
+class StrictFilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # untyped
     """A wrong value of a filter is an error that names the parameter."""
-
-    raise_exception = False
 
     def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
         filterset = self.get_filterset(request, queryset, view)
@@ -109,6 +96,6 @@ class ApiListView(ApiView, GenericAPIView[Any]):
         """The rows of the page that was asked for."""
         return self.paginate_queryset(self.filter_queryset(self.get_queryset()))
 
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def get(self, *_args: Any, **_kwargs: Any) -> Response:
         serializer = self.get_serializer(self.rows(), many=True)
         return self.get_paginated_response(serializer.data)

@@ -61,7 +61,7 @@ def claim(run_ids: Sequence[int], worker_id: int) -> list[ClaimedRun]:
             RunStatus.QUEUED,
             RunStatus.QUEUED,
         )
-        claimed = [_claimed(*row) for row in rows]
+        claimed = [_claimed(row) for row in rows]
         record(
             Event(
                 run.run_id,
@@ -75,15 +75,8 @@ def claim(run_ids: Sequence[int], worker_id: int) -> list[ClaimedRun]:
     return claimed
 
 
-def _claimed(
-    run_id: int,
-    attempt: int,
-    task_id: int,
-    scheduled_for: Any,
-    params: str,
-    task_name: str,
-    definition: str,
-) -> ClaimedRun:
+def _claimed(row: tuple[Any, ...]) -> ClaimedRun:
+    run_id, attempt, task_id, scheduled_for, params, task_name, definition = row
     return ClaimedRun(
         run_id=run_id,
         attempt=attempt,
@@ -186,7 +179,9 @@ def finish(finishes: Sequence[Finish]) -> frozenset[Lease]:
         )
         accepted = {Lease(row[0], row[1]): row for row in rows}
         refused = [
-            done for done in finishes if Lease(done.run_id, done.attempt) not in accepted
+            done
+            for done in finishes
+            if Lease(done.run_id, done.attempt) not in accepted
         ]
         repeated = _repeated(refused)
         record(
@@ -214,7 +209,7 @@ def _repeated(refused: Sequence[Finish]) -> frozenset[Lease]:
         ).values_list("id", "attempt", "status")
     }
     return frozenset(
-        Lease(done.run_id, done.attempt)
+        done.lease
         for done in refused
         if shown.get(done.run_id) == (done.attempt, done.status)
         or (
@@ -249,8 +244,8 @@ def _ready_at_once(
         done.run_id
         for done in finishes
         if done.retry_seconds == 0
-        and Lease(done.run_id, done.attempt) in accepted
-        and accepted[Lease(done.run_id, done.attempt)][2] == RunStatus.QUEUED
+        and done.lease in accepted
+        and accepted[done.lease][2] == RunStatus.QUEUED
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -15,7 +16,7 @@ from tasks_app.ledger.dialects import as_json, database_now, dialect, fetch
 from tasks_app.ledger.events import Event, record
 from tasks_app.ledger.records import NewRun
 from tasks_app.models import Task, TaskVersion
-from tasks_app.rules.misfire import MisfirePlan, misfire_plan
+from tasks_app.rules.misfire import MisfirePlan, MisfirePolicy, misfire_plan
 from tasks_app.signals import runs_ready
 
 _NEW_RUN = {
@@ -97,9 +98,9 @@ class Planned:
 def plan(limit: int = 500, task_ids: Sequence[int] | None = None) -> Planned:
     """Account for the fires that have come due: one run each, the cursor moved on.
 
-    One transaction for up to `limit` tasks, all or the given ones. Locked tasks are another planner's and
-    are passed over; should two plan the same fire all the same, the unique key
-    (task, scheduled_for) lets one row through.
+    One transaction for up to `limit` tasks, all or the given ones. Locked tasks are
+    another planner's and are passed over; should two plan the same fire all the same,
+    the unique key (task, scheduled_for) lets one row through.
     """
     with transaction.atomic(savepoint=False):
         now = database_now()
@@ -116,9 +117,7 @@ def plan(limit: int = 500, task_ids: Sequence[int] | None = None) -> Planned:
     return Planned(len(tasks), run_ids, len(tasks) < limit)
 
 
-def _due_tasks(
-    now: datetime, limit: int, task_ids: Sequence[int] | None
-) -> list[Task]:
+def _due_tasks(now: datetime, limit: int, task_ids: Sequence[int] | None) -> list[Task]:
     due = Task.objects.due(now).order_by("next_fire_at")
     if task_ids is not None:
         due = due.filter(pk__in=task_ids)
@@ -149,7 +148,7 @@ def _misfire_plan(task: Task, now: datetime) -> MisfirePlan:
         schedule,
         cursor,
         now,
-        task.misfire,
+        cast("MisfirePolicy", task.misfire),
         cap=settings.MISFIRE_CAP,
         misfire_grace_seconds=settings.MISFIRE_GRACE_SECONDS,
     )

@@ -51,8 +51,9 @@ def _release_children(ended: Sequence[Ended]) -> list[Ended]:
     ]
     created = TaskRun.objects.filter(pk__in=create(new_runs), status=RunStatus.SKIPPED)
     return [
-        Ended(run.pk, run.task_id, cast("int", run.root_id), run.status,
-              run.scheduled_for)
+        Ended(
+            run.pk, run.task_id, cast("int", run.root_id), run.status, run.scheduled_for
+        )
         for run in created
     ]
 
@@ -62,7 +63,7 @@ def _take_turns(root_ids: Iterable[int]) -> None:
         ids = sorted(root_ids)
         marks = ", ".join(["%s"] * len(ids))
         fetch(
-            "SELECT id FROM tasks_app_taskrun"  # noqa: S608 - marks only
+            "SELECT id FROM tasks_app_taskrun"
             f" WHERE id IN ({marks}) ORDER BY id {lock}",
             *ids,
         )
@@ -106,7 +107,8 @@ def _parent_states(end: Ended, child_id: int) -> Mapping[int, ParentState]:
     edges = TaskDependency.objects.filter(child=child_id, parent__in=members)
     return {
         edge.parent_id: ParentState(
-            edge.parent_name, cast("Condition", edge.condition),
+            edge.parent_name,
+            cast("Condition", edge.condition),
             statuses.get(edge.parent_id),
         )
         for edge in edges.annotate(parent_name=F("parent__name"))

@@ -28,9 +28,7 @@ def publish(limit: int, run_ids: Sequence[int] | None = None) -> list[Doorbell]:
     sql = dialect()
     among = "" if run_ids is None else f"AND id IN ({sql.ids()})"
     params = [] if run_ids is None else [as_json(run_ids)]
-    backoff = (
-        f"{sql.least}(%s, %s * (1 << {sql.least}(publish_count, 20)))"
-    )
+    backoff = f"{sql.least}(%s, %s * (1 << {sql.least}(publish_count, 20)))"
     rows = fetch(
         f"""
         UPDATE tasks_app_taskrun SET

@@ -87,6 +87,11 @@ class Finish:
     log_truncated: bool = False
     retry_seconds: float | None = None
 
+    @property
+    def lease(self) -> Lease:
+        """The right that this end must still have to count."""
+        return Lease(self.run_id, self.attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:

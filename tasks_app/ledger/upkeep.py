@@ -44,7 +44,7 @@ def reap(limit: int = 500) -> int:
             RunStatus.RUNNING,
             limit,
         )
-        rows = _reap([_verdict(*row) for row in expired])
+        rows = _reap([_verdict(row) for row in expired])
         record(
             Event(
                 run_id,
@@ -60,12 +60,11 @@ def reap(limit: int = 500) -> int:
     return len(rows)
 
 
-def _verdict(
-    run_id: int, attempt: int, cancel: bool, definition: str
-) -> dict[str, Any]:
+def _verdict(row: tuple[Any, ...]) -> dict[str, Any]:
+    run_id, attempt, is_cancelled, definition = row
     rules = json.loads(definition)
     retry = None
-    if rules["delivery"] == Delivery.AT_LEAST_ONCE and not cancel:
+    if rules["delivery"] == Delivery.AT_LEAST_ONCE and not is_cancelled:
         retry = retry_decision(
             status=RunStatus.LOST,
             attempt=attempt,
@@ -75,7 +74,7 @@ def _verdict(
             backoff=rules["retry_backoff"],
             random=random.random,
         )
-    status = RunStatus.CANCELLED if cancel else RunStatus.LOST
+    status = RunStatus.CANCELLED if is_cancelled else RunStatus.LOST
     return {
         "run_id": run_id,
         "attempt": attempt,

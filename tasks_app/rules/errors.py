@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class ScheduleInvalid(Exception):  # noqa: N818 - domain errors say what is wrong
+class ScheduleInvalid(Exception):
     """The schedule cannot be accepted.
 
     `field` is the part at fault: an attribute of a schedule (`timezone`, `seconds`,

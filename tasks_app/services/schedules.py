@@ -10,8 +10,10 @@ from typing import Any
 from django_celery_beat.models import (
     ClockedSchedule,
     CrontabSchedule,
-    IntervalSchedule as IntervalRow,
     PeriodicTask,
+)
+from django_celery_beat.models import (
+    IntervalSchedule as IntervalRow,
 )
 
 from tasks_app.choices import TaskStatus

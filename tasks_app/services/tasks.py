@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
 
@@ -58,7 +58,7 @@ def task_create(
     values: Mapping[str, Any],
     schedule: ScheduleInput | None = None,
     parents: Sequence[ParentInput] = (),
-    actor: AbstractBaseUser | None = None,
+    actor: User | None = None,
 ) -> Task:
     """Define a task. `values` are fields of Task by name; `name` and `executor` must
     be among them, `project` (a Project) may be.
@@ -85,10 +85,10 @@ def task_update(
     *,
     task_id: int,
     values: Mapping[str, Any],
-    schedule: ScheduleInput | None | Unchanged = UNCHANGED,
+    schedule: ScheduleInput | Unchanged | None = UNCHANGED,
     parents: Sequence[ParentInput] | Unchanged = UNCHANGED,
     expected_version: int | None = None,
-    actor: AbstractBaseUser | None = None,
+    actor: User | None = None,
 ) -> Task:
     """Change a task. A changed definition is a new version; runs that exist keep
     theirs. A changed schedule or time zone starts anew from now.
@@ -242,7 +242,8 @@ def _executor_errors(task: Task) -> list[FieldError]:
     except PayloadInvalid as error:
         return [
             FieldError(
-                problem.path if problem.path[:1] == ("command",)
+                problem.path
+                if problem.path[:1] == ("command",)
                 else ("payload", *problem.path),
                 problem.code,
                 problem.message,
@@ -283,9 +284,7 @@ def _definition(task: Task, rule: Schedule | None) -> dict[str, Any]:
     return {**values, "schedule": schedule_values(rule)}
 
 
-def _record_version(
-    task: Task, rule: Schedule | None, actor: AbstractBaseUser | None
-) -> None:
+def _record_version(task: Task, rule: Schedule | None, actor: User | None) -> None:
     TaskVersion.objects.create(
         task=task,
         number=task.version,
@@ -318,9 +317,7 @@ def _set_parents(task: Task, parents: Sequence[ParentInput]) -> None:
             )
         edges.append((parent.task_id, task.pk))
     TaskDependency.objects.bulk_create(
-        TaskDependency(
-            parent_id=parent.task_id, child=task, condition=parent.condition
-        )
+        TaskDependency(parent_id=parent.task_id, child=task, condition=parent.condition)
         for parent in {parent.task_id: parent for parent in parents}.values()
     )
 

@@ -7,7 +7,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -57,9 +59,7 @@ def is_online(name: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def database(
-    django_db_setup: None, django_db_blocker: pytest.Module
-) -> Iterator[None]:
+def database(django_db_setup: None, django_db_blocker: pytest.Module) -> Iterator[None]:
     """The test database for a whole module, whose processes all commit to it."""
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         Project.objects.get_or_create(name="default")
@@ -93,9 +93,7 @@ class TestMainJob:
         assert (run.status, run.exit_code, run.attempt) == ("succeeded", 0, 1)
         assert run.worker
         assert run.worker.name == "main-worker"
-        texts = {
-            (row.stream, row.text) for row in RunLog.objects.filter(run=run)
-        }
+        texts = {(row.stream, row.text) for row in RunLog.objects.filter(run=run)}
         assert texts == {("stdout", "hello world\n"), ("stderr", "oh\n")}
 
     def test_every_second_fires_once_with_two_beats(self, running: Platform) -> None:
@@ -103,7 +101,7 @@ class TestMainJob:
         until(lambda: task.runs.filter(status="succeeded").count() >= 4, running)
         task_delete(task_id=task.pk, actor="test")
         times = sorted(task.runs.values_list("scheduled_for", flat=True))
-        gaps = {later - at for at, later in zip(times, times[1:], strict=False)}
+        gaps = {later - at for at, later in pairwise(times)}
         assert gaps == {timedelta(seconds=1)}
 
     def test_a_one_off_fires_at_its_time(self, running: Platform) -> None:
@@ -158,9 +156,7 @@ class TestMainJob:
         self, running: Platform, tmp_path: Path
     ) -> None:
         pid_file = tmp_path / "pid"
-        task = make_task(
-            queue=running.queue, command=f"echo $$ > {pid_file}; sleep 60"
-        )
+        task = make_task(queue=running.queue, command=f"echo $$ > {pid_file}; sleep 60")
         run = make_run(task)
         until(lambda: pid_file.exists() and pid_file.read_text(), running)
         run_cancel(run_id=run.pk, actor="user:test")
@@ -179,10 +175,9 @@ class TestMainJob:
         run = make_run(make_task(queue=running.queue, command="sleep 0.3"))
         with Connection(running.broker_url) as broker:
             for _ in range(5):
+                options: dict[str, Any] = {"connection": broker}
                 doorbell.apply_async(
-                    kwargs={"run_ids": [run.pk, run.pk]},
-                    queue=running.queue,
-                    connection=broker,
+                    kwargs={"run_ids": [run.pk, run.pk]}, queue=running.queue, **options
                 )
         ended(run, running)
         assert (run.status, run.attempt) == ("succeeded", 1)
@@ -254,9 +249,7 @@ def test_a_wiped_broker_loses_no_run(
         started.beat()
         task = Task.objects.get(pk=make_task(queue=started.queue).pk)
         runs = [make_run(task) for _ in range(20)]
-        until(
-            lambda: not task.runs.filter(published_at=None).exists(), started
-        )
+        until(lambda: not task.runs.filter(published_at=None).exists(), started)
         Redis.from_url(valkey_url).flushall()
         started.worker("late")
         for run in runs:

@@ -4,42 +4,69 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Leadership',
+            name="Leadership",
             fields=[
-                ('duty', models.CharField(max_length=50, primary_key=True, serialize=False)),
-                ('holder', models.CharField(max_length=200)),
-                ('expires_at', models.DateTimeField()),
+                (
+                    "duty",
+                    models.CharField(max_length=50, primary_key=True, serialize=False),
+                ),
+                ("holder", models.CharField(max_length=200)),
+                ("expires_at", models.DateTimeField()),
             ],
             options={
-                'verbose_name_plural': 'leaderships',
+                "verbose_name_plural": "leaderships",
             },
         ),
         migrations.CreateModel(
-            name='WorkerInfo',
+            name="WorkerInfo",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=200, unique=True)),
-                ('status', models.CharField(choices=[('online', 'Online'), ('busy', 'Busy'), ('offline', 'Offline')], default='online', max_length=10)),
-                ('last_heartbeat', models.DateTimeField()),
-                ('started_at', models.DateTimeField()),
-                ('current_tasks', models.PositiveIntegerField(default=0)),
-                ('max_tasks', models.PositiveIntegerField()),
-                ('queues', models.JSONField(default=list)),
-                ('tags', models.JSONField(blank=True, default=list)),
-                ('version', models.CharField(blank=True, max_length=50)),
-                ('host', models.JSONField(blank=True, default=dict, help_text='Host name, process id, processors, load.')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("name", models.CharField(max_length=200, unique=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("online", "Online"),
+                            ("busy", "Busy"),
+                            ("offline", "Offline"),
+                        ],
+                        default="online",
+                        max_length=10,
+                    ),
+                ),
+                ("last_heartbeat", models.DateTimeField()),
+                ("started_at", models.DateTimeField()),
+                ("current_tasks", models.PositiveIntegerField(default=0)),
+                ("max_tasks", models.PositiveIntegerField()),
+                ("queues", models.JSONField(default=list)),
+                ("tags", models.JSONField(blank=True, default=list)),
+                ("version", models.CharField(blank=True, max_length=50)),
+                (
+                    "host",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="Host name, process id, processors, load.",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'worker',
-                'ordering': ['name'],
+                "verbose_name": "worker",
+                "ordering": ["name"],
             },
         ),
     ]

@@ -67,7 +67,9 @@ def run_state(run_id: int) -> Mapping[str, Any] | None:
     """What a follower of the run wants to know of its state."""
     return (
         TaskRun.objects.filter(pk=run_id)
-        .values("status", "attempt", "due_at", "started_at", "completed_at", "exit_code")
+        .values(
+            "status", "attempt", "due_at", "started_at", "completed_at", "exit_code"
+        )
         .first()
     )
 

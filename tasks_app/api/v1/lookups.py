@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
 from rest_framework.exceptions import NotFound
 
-from tasks_app.api.errors import AmbiguousName
+from tasks_app.api.exceptions import AmbiguousName
 from tasks_app.api.fields import MAX_ID
 from tasks_app.models import Task, TaskDependency, TaskRun
 
@@ -108,7 +107,7 @@ def find_run(reference: str, runs: QuerySet[TaskRun] | None = None) -> TaskRun:
     return find_row(reference, runs_shown() if runs is None else runs, "run")
 
 
-def find_row(reference: str, rows: QuerySet[Any], noun: str) -> Any:
+def find_row(reference: str, rows: QuerySet[TaskRun], noun: str) -> TaskRun:
     pk = id_of(reference)
     row = rows.filter(pk=pk).first() if pk else None
     if row is None:

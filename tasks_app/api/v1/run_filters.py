@@ -16,7 +16,7 @@ from tasks_app.models import TaskRun
 Char = django_filters.CharFilter
 
 
-class RunFilters(django_filters.FilterSet):
+class RunFilters(django_filters.FilterSet):  # type: ignore[misc]  # untyped
     task = Char(method="of_task", help_text="A task's id or name.")
     project = Char("task__project__name", help_text="The project's name.")
     status = django_filters.MultipleChoiceFilter(

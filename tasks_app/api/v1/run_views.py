@@ -13,7 +13,7 @@ from rest_framework.reverse import reverse
 
 from tasks_app.api import docs
 from tasks_app.api.actors import actor_of
-from tasks_app.api.fields import QuerySerializer
+from tasks_app.api.fields import QuerySerializer, refuse_fields
 from tasks_app.api.idempotency import idempotent
 from tasks_app.api.pagination import NewestFirst, Pages
 from tasks_app.api.v1 import task_examples as examples
@@ -64,8 +64,8 @@ class RunList(ApiListView):
         summary="List runs, newest first",
         responses={200: RunOut(many=True), **docs.problems()},
     )
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+    def get(self, *args: Any, **kwargs: Any) -> Response:
+        return super().get(*args, **kwargs)
 
 
 class TaskRuns(ApiListView):
@@ -85,8 +85,8 @@ class TaskRuns(ApiListView):
         parameters=[docs.TASK, docs.PROJECT],
         responses={200: RunOut(many=True), **docs.problems(404, 409)},
     )
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+    def get(self, *args: Any, **kwargs: Any) -> Response:
+        return super().get(*args, **kwargs)
 
     @extend_schema(
         operation_id="tasks_trigger",
@@ -145,8 +145,8 @@ class RunEvents(ApiListView):
         parameters=[docs.RUN_ID],
         responses={200: RunEventOut(many=True), **docs.problems(404)},
     )
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+    def get(self, *args: Any, **kwargs: Any) -> Response:
+        return super().get(*args, **kwargs)
 
 
 class RunCancel(ApiView):
@@ -164,6 +164,7 @@ class RunCancel(ApiView):
         responses={200: CancelOut, 202: CancelOut, **docs.problems(404, 409)},
     )
     def post(self, request: Request, run_id: str) -> Response:
+        refuse_fields(request.data)
         run = find_run(run_id, TaskRun.objects.only("pk"))
         answer = run_cancel(run_id=run.pk, actor=actor_of(request))
         if answer is CancelAnswer.CANCELLED:
@@ -184,5 +185,6 @@ class RunRerun(ApiView):
     )
     @idempotent
     def post(self, request: Request, run_id: str) -> Response:
+        refuse_fields(request.data)
         run = find_run(run_id, TaskRun.objects.select_related("task"))
         return accepted(run_rerun(run=run, actor=actor_of(request)), request)

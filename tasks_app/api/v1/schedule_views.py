@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api import docs
-from tasks_app.api.errors import InvalidFields
+from tasks_app.api.exceptions import InvalidFields
 from tasks_app.api.fields import (
     Moment,
     QuerySerializer,

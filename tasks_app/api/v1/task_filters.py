@@ -14,7 +14,7 @@ Choice = django_filters.ChoiceFilter
 Char = django_filters.CharFilter
 
 
-class TaskFilters(django_filters.FilterSet):
+class TaskFilters(django_filters.FilterSet):  # type: ignore[misc]  # untyped
     status = Choice(
         choices=[pair for pair in TaskStatus.choices if pair[0] != TaskStatus.DELETED]
     )

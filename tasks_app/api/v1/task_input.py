@@ -56,7 +56,8 @@ def replacing_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the model for a task that is replaced: what the request does not
     name goes back to its default, but for the project, which is where the task is."""
     names = ("description", *(name for name in DEFINITION_FIELDS if name != "delivery"))
-    defaults = {name: Task._meta.get_field(name).get_default() for name in names}
+    blank = Task()
+    defaults = {name: getattr(blank, name) for name in names}
     return {**defaults, **model_values(given)}
 
 
@@ -68,14 +69,14 @@ def replacing_schedule(task: Task, given: Mapping[str, Any]) -> ScheduleInput | 
         return None
     rule = task.schedule_rule()
     if isinstance(rule, IntervalSchedule) and not schedule.get("start_at"):
-        if schedule.get("interval_seconds") == rule.seconds:
-            schedule = {**schedule, "start_at": rule.anchor}
+        is_same = schedule.get("interval_seconds") == rule.seconds
+        schedule = {**schedule, "start_at": rule.anchor if is_same else None}
     return ScheduleInput.of(schedule)
 
 
 def merged_schedule(
     task: Task, given: Mapping[str, Any]
-) -> ScheduleInput | None | Unchanged:
+) -> ScheduleInput | Unchanged | None:
     """The task's schedule with the request's fields in it. A schedule of another kind
     takes the old one's place."""
     if "schedule" not in given:
@@ -95,6 +96,7 @@ def merged_schedule(
 
 def rule_fields(rule: Schedule) -> dict[str, Any]:
     """The fields of the API that state a rule."""
+    kind: dict[str, Any]
     match rule:
         case CronSchedule():
             start_at, kind = rule.start_at, {"cron": rule.expression}

@@ -107,7 +107,7 @@ class TaskReference(serializers.Field[Any, Any, Any, Any]):
             return data
         if isinstance(data, str) and 0 < len(data) <= MAX_NAME_LENGTH:
             return id_of(data) or data
-        self.fail("invalid")
+        return self.fail("invalid")
 
     def to_representation(self, value: Any) -> Any:
         return value
@@ -323,7 +323,6 @@ def definition_shown(flat: Mapping[str, Any]) -> dict[str, Any]:
     schedule = rest.pop("schedule")
     return {
         **{key: value for key, value in rest.items() if key not in _RECORDED_RETRY},
-        "schedule": schedule
-        and {**schedule, "timezone": timezone, "misfire": misfire},
+        "schedule": schedule and {**schedule, "timezone": timezone, "misfire": misfire},
         "retry": {shown: rest[name] for shown, name in RETRY_FIELDS.items()},
     }

@@ -14,7 +14,7 @@ from rest_framework.reverse import reverse
 
 from tasks_app.api import docs
 from tasks_app.api.actors import actor_of, user_of
-from tasks_app.api.fields import QuerySerializer
+from tasks_app.api.fields import QuerySerializer, refuse_fields
 from tasks_app.api.idempotency import idempotent
 from tasks_app.api.pagination import Pages
 from tasks_app.api.preconditions import check_if_match, etag, is_unchanged
@@ -74,8 +74,8 @@ class TaskList(ApiListView):
         summary="List tasks",
         responses={200: TaskOut(many=True), **docs.problems(404)},
     )
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+    def get(self, *args: Any, **kwargs: Any) -> Response:
+        return super().get(*args, **kwargs)
 
     @extend_schema(
         operation_id="tasks_create",
@@ -210,6 +210,7 @@ class TaskPause(ApiView):
         responses={200: TaskOut, **docs.problems(404, 409)},
     )
     def post(self, request: Request, task: str) -> Response:
+        refuse_fields(request.data)
         found = find_task(task, **self.query)
         return task_response(task_pause(task_id=found.pk), request)
 
@@ -226,6 +227,7 @@ class TaskResume(ApiView):
         responses={200: TaskOut, **docs.problems(404, 409)},
     )
     def post(self, request: Request, task: str) -> Response:
+        refuse_fields(request.data)
         found = find_task(task, **self.query)
         return task_response(task_resume(task_id=found.pk), request)
 
@@ -249,5 +251,5 @@ class TaskVersions(ApiListView):
         parameters=[docs.TASK, docs.PROJECT],
         responses={200: TaskVersionOut(many=True), **docs.problems(404, 409)},
     )
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+    def get(self, *args: Any, **kwargs: Any) -> Response:
+        return super().get(*args, **kwargs)

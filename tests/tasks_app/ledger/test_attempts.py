@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import chain
 
 import pytest
 from django.db import connection
@@ -224,4 +225,4 @@ class TestManyClaimers:
         with ThreadPoolExecutor(20) as pool:
             won = list(pool.map(claim_all, [worker.pk for worker in workers]))
 
-        assert sorted(sum(won, [])) == sorted(run.pk for run in runs)
+        assert sorted(chain.from_iterable(won)) == sorted(run.pk for run in runs)

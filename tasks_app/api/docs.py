@@ -16,9 +16,7 @@ class ProblemErrorOut(serializers.Serializer[Any]):
     pointer = serializers.CharField(
         required=False, help_text="The field in the body, as a JSON Pointer."
     )
-    parameter = serializers.CharField(
-        required=False, help_text="The query parameter."
-    )
+    parameter = serializers.CharField(required=False, help_text="The query parameter.")
     code = serializers.CharField()
     detail = serializers.CharField()
 
@@ -105,6 +103,4 @@ IF_NONE_MATCH = OpenApiParameter(
 
 
 def example(name: str, value: Any, *, request: bool = False) -> OpenApiExample:
-    return OpenApiExample(
-        name, value, request_only=request, response_only=not request
-    )
+    return OpenApiExample(name, value, request_only=request, response_only=not request)

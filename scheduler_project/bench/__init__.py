@@ -1,0 +1,1 @@
+"""How fast the platform is, beside the stock way: what `make bench` measures."""

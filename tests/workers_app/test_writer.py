@@ -1,0 +1,154 @@
+"""The batching writer: shared statements, and nobody pays for another's fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+from django.db import OperationalError, connection
+
+from tasks_app import ledger
+from tasks_app.ledger import Finish, LogChunk
+from tasks_app.models import RunLog, TaskRun
+from tests.factories import claim, make_run, make_task, make_worker
+from workers_app import writer as module
+from workers_app.writer import Writer
+
+pytestmark = pytest.mark.usefixtures("committed")
+T = TypeVar("T")
+
+
+def with_writer(act: Callable[[Writer], Awaitable[T]]) -> T:
+    """Act with a running writer; all is written when it returns."""
+    worker_id = make_worker().pk
+
+    async def run() -> T:
+        writer = Writer(worker_id, asyncio.get_running_loop())
+        writer.start()
+        try:
+            async with asyncio.timeout(20):
+                return await act(writer)
+        finally:
+            await asyncio.to_thread(writer.stop)
+
+    return asyncio.run(run())
+
+
+def test_claims_that_come_together_share_one_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = make_task()
+    runs = [make_run(task) for _ in range(50)]
+    calls: list[int] = []
+    really_claim = ledger.claim
+
+    def count(ids: list[int], worker_id: int) -> list[ledger.ClaimedRun]:
+        calls.append(len(ids))
+        return really_claim(ids, worker_id)
+
+    monkeypatch.setattr(ledger, "claim", count)
+
+    async def act(writer: Writer) -> list[list[ledger.ClaimedRun]]:
+        return await asyncio.gather(*(writer.claim([run.pk]) for run in runs))
+
+    answers = with_writer(act)
+
+    assert [claimed.run_id for (claimed,) in answers] == [run.pk for run in runs]
+    assert len(calls) < 10
+
+
+def test_two_claims_of_one_run_have_one_winner() -> None:
+    run = make_run()
+
+    async def act(writer: Writer) -> list[list[ledger.ClaimedRun]]:
+        return list(
+            await asyncio.gather(writer.claim([run.pk]), writer.claim([run.pk]))
+        )
+
+    assert sorted(len(won) for won in with_writer(act)) == [0, 1]
+
+
+def test_an_end_is_written_after_the_output_that_came_before_it() -> None:
+    run = make_run()
+    claim(run)
+
+    async def act(writer: Writer) -> bool:
+        writer.append(LogChunk(run.pk, 1, 1, "stdout", "last words"))
+        return await writer.finish(Finish(run.pk, 1, "succeeded"))
+
+    assert with_writer(act)
+    assert RunLog.objects.get(run=run).text == "last words"
+    assert TaskRun.objects.get(pk=run.pk).status == "succeeded"
+
+
+def test_a_late_end_is_told_that_it_was_refused() -> None:
+    run = make_run()
+    claim(run)
+    ledger.finish([Finish(run.pk, 1, "failed")])
+
+    async def act(writer: Writer) -> bool:
+        return await writer.finish(Finish(run.pk, 1, "succeeded"))
+
+    assert not with_writer(act)
+
+
+def test_an_end_that_cannot_be_stored_whole_does_not_cost_the_others_theirs() -> None:
+    good, bad = make_run(), make_run()
+    claim(good)
+    claim(bad)
+
+    async def act(writer: Writer) -> list[bool]:
+        ends = [
+            Finish(bad.pk, 1, "succeeded", result={"n": object()}),
+            Finish(good.pk, 1, "succeeded"),
+        ]
+        return await asyncio.gather(*(writer.finish(end) for end in ends))
+
+    assert with_writer(act) == [True, True]
+    good.refresh_from_db()
+    bad.refresh_from_db()
+    assert (good.status, bad.status) == ("succeeded", "succeeded")
+    assert "could not be stored" in bad.error
+
+
+def test_ends_wait_for_a_database_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = make_run()
+    claim(run)
+    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.01)
+    failures = iter([OperationalError("away")] * 3)
+    really_finish = ledger.finish
+
+    def finish(ends: list[Finish]) -> frozenset[ledger.Lease]:
+        if error := next(failures, None):
+            connection.close()
+            raise error
+        return really_finish(ends)
+
+    monkeypatch.setattr(ledger, "finish", finish)
+
+    async def act(writer: Writer) -> bool:
+        return await writer.finish(Finish(run.pk, 1, "succeeded"))
+
+    assert with_writer(act)
+    run.refresh_from_db()
+    assert run.status == "succeeded"
+
+
+def test_claims_fail_at_once_while_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(ledger, "claim", away)
+
+    async def act(writer: Writer) -> None:
+        with pytest.raises(OperationalError):
+            await writer.claim([1])
+
+    with_writer(act)
