@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import os
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
+
+if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    # ASGI serves each request on a thread of its own, so a connection that is kept by
+    # its thread would be opened anew for every request: borrow one from a pool.
+    settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
+    settings.DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 1,
+        "max_size": settings.WEB_DATABASE_CONNECTIONS,
+        "timeout": 5,
+    }
 
 application = get_asgi_application()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from scheduler_project.observability.logging import logging_config
 
@@ -168,6 +169,8 @@ def _database(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": _database(DATABASE_URL)}
+WEB_DATABASE_CONNECTIONS = env.int("WEB_DATABASE_CONNECTIONS", default=10)
+"""Connections to PostgreSQL that one web process keeps at the most."""
 
 # --- Broker -------------------------------------------------------------------------
 BROKER_URL = env.str("BROKER_URL", default="redis://127.0.0.1:6379/0")
@@ -254,6 +257,43 @@ SPECTACULAR_SETTINGS = {
             ("cancelled", "cancelled"),
             ("cancel_requested", "cancel_requested"),
         ],
+    },
+}
+
+# --- Admin -----------------------------------------------------------------------------
+UNFOLD = {
+    "SITE_TITLE": "Gnomon",
+    "SITE_HEADER": "Gnomon",
+    "SITE_SYMBOL": "schedule",
+    "SITE_URL": None,
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda _request: static("gnomon/favicon.svg"),
+        }
+    ],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "COLORS": {
+        "primary": {
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#60a5fa",
+            "500": "#3b82f6",
+            "600": "#2563eb",
+            "700": "#1d4ed8",
+            "800": "#1e40af",
+            "900": "#1e3a8a",
+            "950": "#172554",
+        }
+    },
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": "tasks_app.admin.navigation.navigation",
     },
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -37,13 +38,25 @@ class _Active:
     stop_reason: str = ""
 
 
+@dataclass(slots=True)
+class _Bell:
+    """A doorbell that is being answered: how many of its runs are still open."""
+
+    left: int
+    answer: asyncio.Future[list[asyncio.Task[None]]]
+    runs: list[asyncio.Task[None]] = field(default_factory=list)
+
+
 class Runner:
     """Holds up to `slots` runs at a time."""
 
     def __init__(self, worker_id: int, slots: int) -> None:
         self.loop = asyncio.new_event_loop()
         self.writer = Writer(worker_id, self.loop)
-        self._slots = asyncio.Semaphore(slots)
+        self._free_slots = slots
+        self._waiting: deque[tuple[int, _Bell]] = deque()
+        self._is_claiming = False
+        self._claims: set[asyncio.Task[None]] = set()
         self._active: dict[int, _Active] = {}
         self._is_draining = False
         self._idle = threading.Event()
@@ -105,31 +118,45 @@ class Runner:
         Returns:
             A task for each run that was claimed; it is done when the run has ended.
         """
-        started: list[asyncio.Task[None]] = []
-        waiting = list(run_ids)
-        while waiting and not self._is_draining:
-            room = await self._take_slots(len(waiting))
-            batch, waiting = waiting[:room], waiting[room:]
-            claimed = await self._claim(batch)
-            for _ in range(room - len(claimed)):
-                self._slots.release()
-            started += [self._start(run) for run in claimed]
-        return started
+        if not run_ids:
+            return []
+        bell = _Bell(len(run_ids), self.loop.create_future())
+        self._waiting.extend((run_id, bell) for run_id in run_ids)
+        self._claim_soon()
+        return await bell.answer
 
-    async def _take_slots(self, wanted: int) -> int:
-        """Wait for one slot, and take up to `wanted` that are free."""
-        await self._slots.acquire()
-        taken = 1
-        while taken < wanted and not self._slots.locked():
-            await self._slots.acquire()
-            taken += 1
-        return taken
+    def _claim_soon(self) -> None:
+        """Claim once in this turn of the loop, however much has changed in it."""
+        if not self._is_claiming:
+            self._is_claiming = True
+            self.loop.call_soon(self._claim_waiting)
 
-    async def _claim(self, run_ids: Sequence[int]) -> list[ClaimedRun]:
+    def _claim_waiting(self) -> None:
+        self._is_claiming = False
+        room = min(self._free_slots, len(self._waiting))
+        if room and not self._is_draining:
+            self._free_slots -= room
+            batch = [self._waiting.popleft() for _ in range(room)]
+            claim = self.loop.create_task(self._claim(batch))
+            self._claims.add(claim)  # the loop itself keeps only a weak reference
+            claim.add_done_callback(self._claims.discard)
+
+    async def _claim(self, batch: Sequence[tuple[int, _Bell]]) -> None:
         try:
-            return await self.writer.claim(run_ids)
+            claimed = await self.writer.claim([run_id for run_id, _bell in batch])
         except DATABASE_AWAY:
-            return []  # the rows stay queued: their doorbell will be rung again
+            claimed = []  # the rows stay queued: their doorbell will be rung again
+        won = {run.run_id: run for run in claimed}
+        for run_id, bell in batch:
+            run = won.pop(run_id, None)
+            if run is None:
+                self._free_slots += 1
+            else:
+                bell.runs.append(self._start(run))
+            bell.left -= 1
+            if not bell.left:
+                bell.answer.set_result(bell.runs)
+        self._claim_soon()
 
     def _start(self, run: ClaimedRun) -> asyncio.Task[None]:
         active = _Active(run)
@@ -150,7 +177,8 @@ class Runner:
                 log.warning("run.stale_result", **_names(run), status=finish.status)
         finally:
             del self._active[run.run_id]
-            self._slots.release()
+            self._free_slots += 1
+            self._claim_soon()
             if not self._active:
                 self._idle.set()
 

@@ -148,46 +148,15 @@ def finish(finishes: Sequence[Finish]) -> frozenset[Lease]:
     """
     if not finishes:
         return frozenset()
-    sql = dialect()
-    is_retry = "(v.retry_seconds IS NOT NULL AND cancel_requested_at IS NULL)"
     with transaction.atomic(savepoint=False):
-        rows = fetch(
-            f"""
-            UPDATE tasks_app_taskrun SET
-                status = CASE WHEN {is_retry} THEN %s ELSE v.status END,
-                completed_at = CASE WHEN NOT {is_retry} THEN {sql.now} END,
-                due_at = CASE WHEN {is_retry}
-                    THEN {sql.later("v.retry_seconds")} ELSE due_at END,
-                next_publish_at = CASE WHEN {is_retry}
-                    THEN {sql.later("v.retry_seconds")} ELSE next_publish_at END,
-                publish_count = CASE WHEN {is_retry} THEN 0 ELSE publish_count END,
-                lease_expires_at = NULL,
-                exit_code = v.exit_code,
-                result = v.result,
-                error = v.error,
-                reason = v.reason,
-                log_truncated = v.log_truncated
-            FROM {sql.rows(_FINISH)}
-            WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt
-            AND tasks_app_taskrun.status = %s
-            RETURNING id, tasks_app_taskrun.attempt, tasks_app_taskrun.status, task_id,
-                COALESCE(root_id, id), scheduled_for, due_at
-            """,
-            RunStatus.QUEUED,
-            as_json(finishes),
-            RunStatus.RUNNING,
-        )
+        rows = _end_attempts(finishes)
         accepted = {Lease(row[0], row[1]): row for row in rows}
-        refused = [
-            done
-            for done in finishes
-            if Lease(done.run_id, done.attempt) not in accepted
-        ]
+        refused = [done for done in finishes if done.lease not in accepted]
         repeated = _repeated(refused)
         record(
-            _finish_event(done, accepted.get(Lease(done.run_id, done.attempt)))
+            _finish_event(done, accepted.get(done.lease))
             for done in finishes
-            if Lease(done.run_id, done.attempt) not in repeated
+            if done.lease not in repeated
         )
         release(
             Ended(run_id, task_id, root_id, status, as_time(scheduled_for))
@@ -196,6 +165,38 @@ def finish(finishes: Sequence[Finish]) -> frozenset[Lease]:
         )
         announce(_ready_at_once(finishes, accepted))
     return frozenset(accepted) | repeated
+
+
+def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
+    """The compare-and-set of `finish`; returns the runs that it changed."""
+    sql = dialect()
+    is_retry = "(v.retry_seconds IS NOT NULL AND cancel_requested_at IS NULL)"
+    return fetch(
+        f"""
+        UPDATE tasks_app_taskrun SET
+            status = CASE WHEN {is_retry} THEN %s ELSE v.status END,
+            completed_at = CASE WHEN NOT {is_retry} THEN {sql.now} END,
+            due_at = CASE WHEN {is_retry}
+                THEN {sql.later("v.retry_seconds")} ELSE due_at END,
+            next_publish_at = CASE WHEN {is_retry}
+                THEN {sql.later("v.retry_seconds")} ELSE next_publish_at END,
+            publish_count = CASE WHEN {is_retry} THEN 0 ELSE publish_count END,
+            lease_expires_at = NULL,
+            exit_code = v.exit_code,
+            result = v.result,
+            error = v.error,
+            reason = v.reason,
+            log_truncated = v.log_truncated
+        FROM {sql.rows(_FINISH)}
+        WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt
+        AND tasks_app_taskrun.status = %s
+        RETURNING id, tasks_app_taskrun.attempt, tasks_app_taskrun.status, task_id,
+            COALESCE(root_id, id), scheduled_for, due_at
+        """,
+        RunStatus.QUEUED,
+        as_json(finishes),
+        RunStatus.RUNNING,
+    )
 
 
 def _repeated(refused: Sequence[Finish]) -> frozenset[Lease]:
