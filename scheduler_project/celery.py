@@ -7,7 +7,7 @@ import os
 from celery import Celery
 from celery.signals import setup_logging
 from django.conf import settings
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from workers_app.transports import profile
 
@@ -22,7 +22,9 @@ app.conf.update(
     task_ignore_result=True,
     task_create_missing_queues=True,
     task_default_queue="default",
-    task_queues=[Queue(name) for name in settings.WORKER_QUEUES],
+    task_queues=[
+        Queue(name, Exchange(name), routing_key=name) for name in settings.WORKER_QUEUES
+    ],
     worker_pool="workers_app.pool:AsyncioPool",
     worker_concurrency=settings.WORKER_CONCURRENCY,
     worker_prefetch_multiplier=1,

@@ -9,12 +9,14 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
 
-from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
+from kombu import Connection
+
+from workers_app.transports import profile
 
 BROKER_TIMEOUT_SECONDS = 2
 
@@ -81,13 +83,15 @@ def _check_migrations() -> None:
 
 def _check_broker() -> None:
     options = {
-        **(current_app.conf.broker_transport_options or {}),
+        **profile(settings.BROKER_URL)["broker_transport_options"],
         "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
         "socket_timeout": BROKER_TIMEOUT_SECONDS,
         "retry_on_timeout": False,
     }
-    with current_app.connection_for_write(
-        connect_timeout=BROKER_TIMEOUT_SECONDS, transport_options=options
+    with Connection(
+        settings.BROKER_URL,
+        connect_timeout=BROKER_TIMEOUT_SECONDS,
+        transport_options=options,
     ) as broker:
         broker.ensure_connection(max_retries=1, timeout=BROKER_TIMEOUT_SECONDS)
         broker.default_channel  # noqa: B018 - Redis connects only now

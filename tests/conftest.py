@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 from kombu import Connection
 from kombu.exceptions import KombuError
@@ -74,7 +76,13 @@ def valkey_url() -> Iterator[str]:
         yield f"redis://{server.host}:{server.port}/0"
 
 
-@pytest.fixture(scope="session", params=["valkey", "rabbitmq"])
+# The brokers carry the same messages whatever the database: SQLite is run with one.
+BROKERS = (
+    ["valkey"] if "sqlite" in os.environ["DATABASE_URL"] else ["valkey", "rabbitmq"]
+)
+
+
+@pytest.fixture(scope="session", params=BROKERS)
 def broker_url(request: pytest.FixtureRequest) -> str:
     """Each broker in turn."""
     if request.param == "rabbitmq":
@@ -93,3 +101,14 @@ def django_db_setup(
     yield
     with django_db_blocker.unblock():
         teardown_databases(names, verbosity=0)
+
+
+@pytest.fixture(scope="module")
+def database(django_db_setup: None, django_db_blocker: pytest.Module) -> Iterator[None]:
+    """The test database for a whole module, whose processes all commit to it."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        Project.objects.get_or_create(name="default")
+        yield
+        call_command("flush", interactive=False, verbosity=0)
+        Project.objects.get_or_create(name="default")
+        connection.close()

@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.db import connection
+
+from tasks_app.models import TaskRun
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +32,16 @@ def database_url() -> str:
         else f"postgresql://{values['USER']}:{values['PASSWORD']}@{values['HOST']}"
         f":{values['PORT'] or 5432}/{values['NAME']}"
     )
+
+
+FAST = {
+    "HEARTBEAT_SECONDS": "0.5",
+    "LEASE_SECONDS": "3",
+    "UPKEEP_SECONDS": "0.5",
+    "REDISPATCH_SECONDS": "2",
+    "CANCEL_GRACE_SECONDS": "1",
+}
+"""Settings that shorten every wait of the contract."""
 
 
 @dataclass
@@ -103,3 +116,22 @@ def platform(broker_url: str, folder: Path, **settings: str) -> Iterator[Platfor
         yield running
     finally:
         running.stop()
+
+
+def until(is_so: Callable[[], object], running: Platform, seconds: float = 30) -> None:
+    """Wait for a state, with a deadline; what the processes said if it passes."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, running.logs()
+        time.sleep(0.02)
+
+
+def ended(run: TaskRun, running: Platform) -> TaskRun:
+    """Wait for the run's end."""
+
+    def is_terminal() -> bool:
+        run.refresh_from_db()
+        return run.is_terminal
+
+    until(is_terminal, running)
+    return run

@@ -89,6 +89,7 @@ def test_every_module_says_what_it_is_for() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path in modules()
-        if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
+        if path.read_text().strip()
+        and not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []

@@ -146,6 +146,9 @@ class Runner:
             claimed = await self.writer.claim([run_id for run_id, _bell in batch])
         except DATABASE_AWAY:
             claimed = []  # the rows stay queued: their doorbell will be rung again
+        except Exception:  # whatever it was, slots and doorbell must not be lost
+            log.exception("claim.failed", runs=len(batch))
+            claimed = []
         won = {run.run_id: run for run in claimed}
         for run_id, bell in batch:
             run = won.pop(run_id, None)

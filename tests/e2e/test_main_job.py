@@ -5,68 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.test import override_settings
-from kombu import Connection
-from redis import Redis
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from kombu import Connection, Queue
 
 from tasks_app import ledger
-from tasks_app.models import Project, RunLog, Task, TaskRun
+from tasks_app.models import RunLog, TaskRun
 from tasks_app.services.runs import run_cancel
 from tasks_app.services.tasks import task_delete
 from tests.factories import make_run, make_task
-from tests.services import Platform, platform
+from tests.services import FAST, Platform, ended, platform, until
 from workers_app.models import WorkerInfo
 from workers_app.tasks import doorbell
-
-FAST = {
-    "HEARTBEAT_SECONDS": "0.5",
-    "LEASE_SECONDS": "3",
-    "UPKEEP_SECONDS": "0.5",
-    "REDISPATCH_SECONDS": "2",
-    "CANCEL_GRACE_SECONDS": "1",
-}
-
-
-def until(is_so: Callable[[], object], running: Platform, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, running.logs()
-        time.sleep(0.02)
-
-
-def ended(run: TaskRun, running: Platform) -> TaskRun:
-    """Wait for the run's end."""
-
-    def is_terminal() -> bool:
-        run.refresh_from_db()
-        return run.is_terminal
-
-    until(is_terminal, running)
-    return run
 
 
 def is_online(name: str) -> bool:
     return WorkerInfo.objects.alive().filter(name=name).exists()
-
-
-@pytest.fixture(scope="module")
-def database(django_db_setup: None, django_db_blocker: pytest.Module) -> Iterator[None]:
-    """The test database for a whole module, whose processes all commit to it."""
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        Project.objects.get_or_create(name="default")
-        yield
-        call_command("flush", interactive=False, verbosity=0)
-        Project.objects.get_or_create(name="default")
-        connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +145,39 @@ class TestMainJob:
         assert (run.status, run.attempt) == ("succeeded", 1)
         assert run.events.filter(kind="started").count() == 1
 
+    def test_a_stock_beat_entry_is_sent_once_a_period(self, running: Platform) -> None:
+        every, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
+        queue_name = f"{running.queue}-stock"
+        with Connection(running.broker_url) as broker, broker.channel() as channel:
+            queue = Queue(queue_name, routing_key=queue_name, channel=channel)
+            queue.declare()
+            row = PeriodicTask.objects.create(
+                name=queue_name, task="others.task", interval=every, queue=queue_name
+            )
+            sent_at: list[float] = []
+
+            def receive() -> bool:
+                if message := queue.get():
+                    message.ack()
+                    sent_at.append(time.monotonic())
+                return len(sent_at) >= 4
+
+            until(receive, running)
+            row.delete()
+            queue.delete()
+        assert sent_at[3] - sent_at[0] > 2.5  # two beats, each sending, would take 1
+
+    def test_dropped_database_connections_cost_nothing(self, running: Platform) -> None:
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite has no connections to drop")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        run = ended(make_run(make_task(queue=running.queue)), running)
+        assert run.status == "succeeded"
+
 
 class TestWorkers:
     @pytest.fixture
@@ -240,17 +235,3 @@ class TestWorkers:
         assert ended(twice, alone).status == "succeeded"
         assert twice.attempt == 2
         until(lambda: not is_online("victim"), alone)
-
-
-def test_a_wiped_broker_loses_no_run(
-    database: None, valkey_url: str, tmp_path: Path
-) -> None:
-    with platform(valkey_url, tmp_path, **FAST) as started:
-        started.beat()
-        task = Task.objects.get(pk=make_task(queue=started.queue).pk)
-        runs = [make_run(task) for _ in range(20)]
-        until(lambda: not task.runs.filter(published_at=None).exists(), started)
-        Redis.from_url(valkey_url).flushall()
-        started.worker("late")
-        for run in runs:
-            assert ended(run, started).status == "succeeded"
