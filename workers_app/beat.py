@@ -18,6 +18,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from tasks_app import ledger
+from tasks_app.services.idempotency import keys_forget
 from workers_app.dispatch import ring
 from workers_app.leadership import lead
 from workers_app.registration import workers_mark_silent
@@ -69,7 +70,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
         return min(sleep, _seconds_until_due())
 
     def _upkeep(self) -> None:
-        """Every UPKEEP_SECONDS: expired leases, start deadlines, silent workers."""
+        """Every UPKEEP_SECONDS: what time alone decides."""
         if time.monotonic() < self._upkeep_at:
             return
         self._upkeep_at = time.monotonic() + settings.UPKEEP_SECONDS
@@ -79,6 +80,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
             log.info("beat.expired", runs=expired)
         for name in workers_mark_silent():
             log.warning("worker.silent", worker=name)
+        keys_forget()
 
     def _is_leader(self) -> bool:
         """Whether this copy sends the stock entries: asked again at half its lease."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -89,6 +90,10 @@ class AsyncioPool(BasePool):
         with suppress(BlockingIOError):  # the hub has more than enough to wake it
             self._hub_wake.send(b"\0")
 
+    def _by_hub(self, call: Callable[..., object]) -> Callable[..., None]:
+        """The same call, made in the hub's thread."""
+        return lambda *args, **kwargs: self._in_hub(partial(call, *args, **kwargs))
+
     def on_apply(
         self,
         target: Callable[..., Any],
@@ -103,8 +108,8 @@ class AsyncioPool(BasePool):
                 target,
                 args,
                 kwargs,
-                options["callback"],
-                options["accept_callback"],
+                self._by_hub(options["callback"]),
+                self._by_hub(options["accept_callback"]),
             )
         loop = self._runner.loop
         loop.call_soon_threadsafe(lambda: loop.create_task(self._answer(args, options)))
@@ -118,18 +123,19 @@ class AsyncioPool(BasePool):
         except Exception:  # a doorbell that cannot be read must not be sent again
             log.exception("doorbell.refused")
             info = ExceptionInfo()
-            self._in_hub(lambda: accept(os.getpid(), started))
-            self._in_hub(lambda: done((1, info, time.monotonic() - started)))
+            self._in_hub(partial(accept, os.getpid(), started))
+            self._in_hub(partial(done, (1, info, time.monotonic() - started)))
             return
-        self._in_hub(lambda: accept(os.getpid(), started))
+        self._in_hub(partial(accept, os.getpid(), started))
         for task in tasks:
             await task
-        self._in_hub(lambda: done((0, len(tasks), time.monotonic() - started)))
+        self._in_hub(partial(done, (0, len(tasks), time.monotonic() - started)))
 
     def on_stop(self) -> None:
         """Warm shutdown: claim nothing more, and let what runs come to its end."""
         log.info("worker.draining", runs=len(self._runner.leases()))
         self._runner.drain(None)
+        self._threads.shutdown()
         self._close()
 
     def on_terminate(self) -> None:

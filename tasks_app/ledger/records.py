@@ -19,6 +19,7 @@ class NewRun:
     scheduled_for: datetime | None = None
     reason: str = ""
     triggered_by: str = ""
+    trigger_reason: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     start_deadline_seconds: int | None = None
     root_id: int | None = None

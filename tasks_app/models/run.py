@@ -33,6 +33,11 @@ class TaskRun(models.Model):
     )
     trigger = models.CharField(max_length=12, choices=Trigger)
     triggered_by = models.CharField(max_length=200, blank=True)
+    trigger_reason = models.CharField(
+        max_length=500,
+        blank=True,
+        help_text="Why a person asked for it, in their words.",
+    )
     scheduled_for = models.DateTimeField(help_text="The nominal time of the fire.")
     status = models.CharField(max_length=10, choices=RunStatus)
     reason = models.CharField(

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from tasks_app.errors import IdempotencyKeyReused
 from tasks_app.ledger import database_now
@@ -45,8 +46,7 @@ def answer_once(
         "path": request.path,
         "key": request.key,
     }
-    oldest = database_now() - timedelta(seconds=settings.IDEMPOTENCY_SECONDS)
-    IdempotencyKey.objects.filter(**scope, created_at__lt=oldest).delete()
+    _expired().filter(**scope).delete()
     row, is_new = IdempotencyKey.objects.get_or_create(
         **scope, defaults={"body_hash": request.body_hash}
     )
@@ -57,3 +57,14 @@ def answer_once(
     row.response = work()
     row.save(update_fields=["response"])
     return row.response, False
+
+
+def keys_forget() -> int:
+    """Delete the keys that have outlived IDEMPOTENCY_SECONDS; returns how many."""
+    deleted, _by_model = _expired().delete()
+    return deleted
+
+
+def _expired() -> QuerySet[IdempotencyKey]:
+    oldest = database_now() - timedelta(seconds=settings.IDEMPOTENCY_SECONDS)
+    return IdempotencyKey.objects.filter(created_at__lt=oldest)

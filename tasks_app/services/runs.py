@@ -45,7 +45,7 @@ def run_trigger(
             trigger=trigger,
             queue=task.queue,
             params=_checked(params or {}),
-            reason=reason,
+            trigger_reason=reason,
             triggered_by=actor,
             start_deadline_seconds=task.start_deadline_seconds,
         ),

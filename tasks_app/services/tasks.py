@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -194,7 +195,12 @@ def _cursor(task: Task, rule: Schedule | None) -> datetime | None:
 
 
 def _check(task: Task) -> None:
-    errors = [*_field_errors(task), *_executor_errors(task), *_timezone_errors(task)]
+    errors = [
+        *_field_errors(task),
+        *_name_errors(task),
+        *_executor_errors(task),
+        *_timezone_errors(task),
+    ]
     if task.delivery == Delivery.AT_MOST_ONCE and task.max_attempts > 1:
         errors.append(
             FieldError(
@@ -224,12 +230,23 @@ def _field_errors(task: Task) -> list[FieldError]:
         task.full_clean(exclude=["schedule"], validate_constraints=False)
         task.validate_constraints(exclude=["delivery"])
     except ValidationError as error:
-        return [
-            FieldError(_API_PATHS.get(name, (name,)), detail.code or "invalid", text)
+        return [  # the one error without a code is that of the name's constraint
+            FieldError(_API_PATHS.get(name, (name,)), detail.code or "name_taken", text)
             for name, details in error.error_dict.items()
             for detail in details
             for text in detail.messages
         ]
+    return []
+
+
+def _name_errors(task: Task) -> list[FieldError]:
+    """A name stands in addresses, where digits alone are an id."""
+    if re.fullmatch("[0-9]+", task.name):
+        message = "a name of digits only would read as an id; add a letter"
+        return [FieldError(("name",), "numeric_name", message)]
+    if re.search(r"[/\x00-\x1f\x7f]", task.name):
+        message = "a name has no / and no control characters: it stands in paths"
+        return [FieldError(("name",), "bad_name", message)]
     return []
 
 

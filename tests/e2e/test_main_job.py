@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.db import connection
 from django.test import override_settings
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
@@ -144,6 +145,32 @@ class TestMainJob:
         ended(run, running)
         assert (run.status, run.attempt) == ("succeeded", 1)
         assert run.events.filter(kind="started").count() == 1
+
+    def test_forged_messages_run_nothing_and_the_worker_lives(
+        self, running: Platform
+    ) -> None:
+        bystander = make_run(make_task(queue="elsewhere"))
+        forged: list[tuple[str, Any]] = [
+            ("gnomon.doorbell", {"run_ids": "all"}),
+            ("gnomon.doorbell", {"run_ids": [{}]}),
+            ("gnomon.doorbell", {"run_ids": [True, 10**30, -1]}),
+            ("gnomon.doorbell", {"command": "rm -rf /"}),
+            ("os.system", {"command": "true"}),
+            ("celery.accumulate", {}),
+        ]
+        with Connection(running.broker_url) as broker:
+            options: dict[str, Any] = {"connection": broker}
+            for name, kwargs in forged:
+                current_app.send_task(name, (), kwargs, queue=running.queue, **options)
+            with broker.Producer() as producer:
+                for body in ({"x": object}, {"x": b"not a task"}):
+                    producer.publish(
+                        body, routing_key=running.queue, serializer="pickle"
+                    )
+        run = ended(make_run(make_task(queue=running.queue)), running)
+        assert run.status == "succeeded"
+        bystander.refresh_from_db()
+        assert bystander.status == "queued"
 
     def test_a_stock_beat_entry_is_sent_once_a_period(self, running: Platform) -> None:
         every, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")

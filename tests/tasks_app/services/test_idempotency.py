@@ -10,7 +10,7 @@ from django.db import connection
 
 from tasks_app.errors import IdempotencyKeyReused
 from tasks_app.models import IdempotencyKey, TaskRun
-from tasks_app.services.idempotency import KeyedRequest, answer_once
+from tasks_app.services.idempotency import KeyedRequest, answer_once, keys_forget
 from tests.factories import make_run, make_task, shift
 
 
@@ -51,6 +51,12 @@ class TestOneAfterAnother:
         answer_once(request(), lambda: answer(1))
         shift(IdempotencyKey, IdempotencyKey.objects.get().pk, 86_401, "created_at")
         assert answer_once(request(), lambda: answer(2)) == ({"id": 2}, False)
+
+    def test_old_keys_are_deleted(self) -> None:
+        answer_once(request(), lambda: answer(1))
+        assert keys_forget() == 0
+        shift(IdempotencyKey, IdempotencyKey.objects.get().pk, 86_401, "created_at")
+        assert keys_forget() == 1
 
     def test_a_failed_request_leaves_the_key_free(self) -> None:
         def fail() -> dict[str, Any]:

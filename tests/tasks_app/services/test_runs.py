@@ -26,7 +26,7 @@ class TestTrigger:
         run = run_trigger(
             task=make_task(), actor="user:ann", reason="before the migration"
         )
-        assert (run.status, run.trigger, run.triggered_by, run.reason) == (
+        assert (run.status, run.trigger, run.triggered_by, run.trigger_reason) == (
             "queued",
             "api",
             "user:ann",
