@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check lint format types contracts migrations deploy \
+.PHONY: help setup up demo bench test check lint format types contracts migrations deploy \
 	requirements clean
 
 help: ## list the targets
@@ -33,6 +33,9 @@ up: setup ## start the whole platform here; DB=postgres for PostgreSQL
 
 demo: setup ## run the demo tasks to their ends and show how they ended; DB=postgres
 	@$(MANAGE) demo $(DATABASE) $(ARGS)
+
+bench: setup ## measure the platform beside plain Celery, on PostgreSQL
+	@$(MANAGE) bench $(ARGS)
 
 test: setup ## run all tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest --db sqlite

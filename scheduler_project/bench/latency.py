@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -43,7 +45,7 @@ class Delays:
         return sorted(self.milliseconds)[rank - 1]
 
 
-def latency(rig: Rig, *, runs: int, password: str) -> Delays:
+def latency(rig: Rig, *, runs: int) -> Delays:
     """Trigger `runs` runs one after another and read from their rows how soon each
     has started."""
     runs_delete()
@@ -52,22 +54,20 @@ def latency(rig: Rig, *, runs: int, password: str) -> Delays:
         task_id = version_create(queue).task_id
         rig.start_workers(services, queue, 1)
         rig.start_beat(services)
-        way = _trigger(rig, services, task_id, total, password)
+        way = _trigger(rig, services, task_id, total)
         wait_for_end(services, total)
     return Delays(delays_ms(WARM_UP_RUNS), way)
 
 
-def _trigger(
-    rig: Rig, services: Supervisor, task_id: int, runs: int, password: str
-) -> str:
+def _trigger(rig: Rig, services: Supervisor, task_id: int, runs: int) -> str:
     """Trigger runs by the API, or without it where it cannot be had; returns how."""
     try:
-        api = _signed_in(rig, services, password)
+        api = _signed_in(rig, services)
     except _NoApiError as error:
         rig.start_trigger(services, task_id, runs)
         wait_for_count(services, runs)
         return f"by the service without the API, for {error}"
-    with api:
+    with closing(api):
         for pause_seconds in islice(cycle(PAUSES_SECONDS), runs):
             answer = api.post(f"/api/v1/tasks/{task_id}/runs", json={})
             if not answer.is_success:
@@ -82,20 +82,21 @@ class _NoApiError(PlatformError):
     """The web service cannot be used."""
 
 
-def _signed_in(rig: Rig, services: Supervisor, password: str) -> httpx2.Client:
+def _signed_in(rig: Rig, services: Supervisor) -> httpx2.Client:
     """Start the web service and sign in.
 
     Raises:
         _NoApiError: it does not start, or knows no such address.
     """
     url = rig.start_web(services)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # else a line a request
     api = httpx2.Client(base_url=url, timeout=REQUEST_SECONDS)
     try:
         services.wait_until(lambda: _answers(api), "web", READY_SECONDS)
     except NotReadyError as error:
         raise _NoApiError(str(error)) from error
     answer = api.post(
-        "/api/v1/auth/token", json={"username": ADMIN, "password": password}
+        "/api/v1/auth/token", json={"username": ADMIN, "password": rig.password}
     )
     if not answer.is_success:
         raise _NoApiError(f"signing in was answered with {answer.status_code}")

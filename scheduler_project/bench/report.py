@@ -66,7 +66,7 @@ class Row:
 
 def throughput_row(broker: str, rates: Rates) -> Row:
     return Row(
-        name=f"Shell runs, whole ledger, {broker}",
+        name=f"Shell runs, {broker}",
         value=rates.ours,
         unit="runs/s",
         target=TARGET_RATIO * rates.stock,
@@ -80,7 +80,7 @@ def latency_rows(broker: str, delays: Delays) -> Iterator[Row]:
     for percent, target in targets.items():
         label = "max" if percent == 100 else f"P{percent}"
         yield Row(
-            name=f"Trigger, queued to started, {label}, {broker}",
+            name=f"Trigger to start, {label}, {broker}",
             value=delays.percentile(percent),
             unit="ms",
             target=target,

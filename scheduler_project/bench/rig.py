@@ -5,10 +5,8 @@ from __future__ import annotations
 import secrets
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from kombu import Connection, Exchange, Queue
 
@@ -20,22 +18,29 @@ from workers_app.models import WorkerInfo
 
 READY_SECONDS = 60.0
 WEB_PROCESSES = 2
-BROKERS = {"amqp": "RabbitMQ", "amqps": "RabbitMQ", "redis": "Redis", "rediss": "Redis"}
 
 
 class Rig:
-    """A database and a broker that answer, and what is started on them."""
+    """A database and a broker that answer, and what is started on them.
+
+    `broker` is the broker's name for people, `password` the administrator's.
+    """
 
     def __init__(
-        self, directory: Path, database_url: str, broker_url: str, write: Write
+        self,
+        broker: str,
+        broker_url: str,
+        password: str,
+        environment: Mapping[str, str],
+        write: Write,
     ) -> None:
+        self.broker = broker
         self.broker_url = broker_url
+        self.password = password
         self._write = write
         self._environment = {
-            "GNOMON_VAR": str(directory),
+            **environment,
             "SECRET_KEY": secrets.token_urlsafe(64),
-            "DATABASE_URL": database_url,
-            "BROKER_URL": broker_url,
             "HTTPS": "0",
             "CELERY_SKIP_CHECKS": "1",
             "PYTHONUNBUFFERED": "1",
@@ -101,12 +106,6 @@ class Rig:
             directory=BASE_DIR,
             is_essential=is_essential,
         )
-
-
-def broker_name(broker_url: str) -> str:
-    """What people call the broker at `broker_url`."""
-    scheme = urlsplit(broker_url).scheme
-    return BROKERS.get(scheme, scheme)
 
 
 def _queue_delete(broker_url: str, name: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from scheduler_project.bench import stock
 from scheduler_project.bench.rig import Rig
+from scheduler_project.bench.stock_tasks import backlog_publish
 from scheduler_project.bench.workload import (
     backlog_create,
     rate,
@@ -56,7 +56,7 @@ def _ours(rig: Rig, runs: int, workers: int) -> float:
 def _stock(rig: Rig, runs: int) -> float:
     runs_delete()
     with rig.queue() as queue, rig.services() as services:
-        stock.backlog_publish(version_create(queue), queue, runs, rig.broker_url)
+        backlog_publish(version_create(queue), queue, runs, rig.broker_url)
         rig.start_stock_worker(services, queue)
         wait_for_end(services, runs)
     return rate(runs)

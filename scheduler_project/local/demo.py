@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from scheduler_project.local.demo_tasks import DemoTask, Expected
@@ -112,19 +114,21 @@ def _differences(
 
 
 def table(rows: Sequence[RunRow]) -> Table:
-    """The runs as a table for people."""
-    shown = Table(title="What the demo tasks did", title_justify="left")
-    for heading in ("Task", "Trigger", "Status"):
-        shown.add_column(heading, no_wrap=True)
-    for heading in ("Exit code", "Attempts", "Queued to started", "Duration"):
-        shown.add_column(heading, justify="right")
+    """The runs as a table for people; what does not fit is cut from the output."""
+    title = "What the demo tasks did"
+    shown = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False
+    )
+    for heading, width in (("Task", 13), ("Trigger", 10), ("Status", 9)):
+        shown.add_column(heading, min_width=width)
+    for heading, width in (("Exit code", 4), ("Queued to started", 9), ("Duration", 8)):
+        shown.add_column(heading, min_width=width, justify="right")
     shown.add_column("First output line", no_wrap=True, overflow="ellipsis")
     for row in rows:
         shown.add_row(
-            *(row.task, row.trigger, row.status),
-            *(_text(row.exit_code), str(row.attempts)),
+            *(row.task, row.trigger, row.status, _text(row.exit_code)),
             *(_text(row.queued_ms, " ms"), _text(row.duration_ms, " ms")),
-            row.output,
+            escape(row.output),
         )
     return shown
 

@@ -18,6 +18,53 @@ LEAD = timedelta(seconds=2)
 INTERVAL_FIRES = 4
 
 
+INTERVAL = {
+    "name": "demo-interval",
+    "description": "Runs every second, for a few seconds.",
+    "executor": "shell",
+    "command": 'echo "fired for $GNOMON_SCHEDULED_FOR"',
+}
+CRON = {
+    "name": "demo-cron",
+    "description": "Runs every minute.",
+    "executor": "shell",
+    "command": "echo every minute",
+}
+EXTRACT = {
+    "name": "demo-extract",
+    "description": "The first step of a pipeline.",
+    "executor": "shell",
+    "command": "echo 42 rows extracted",
+}
+REPORT = {
+    "name": "demo-report",
+    "description": "The second step: runs when demo-extract has succeeded.",
+    "executor": "shell",
+    "command": "echo report written",
+}
+HTTP = {
+    "name": "demo-http",
+    "description": "Asks the platform itself how it is.",
+    "executor": "http",
+}
+RETRY = {
+    "name": "demo-retry",
+    "description": "Fails twice and succeeds at the third attempt.",
+    "executor": "shell",
+    "command": 'echo "attempt $GNOMON_ATTEMPT"; test "$GNOMON_ATTEMPT" -ge 3',
+    "max_attempts": 3,
+    "retry_backoff": Backoff.CONSTANT,
+    "retry_initial_seconds": 1,
+}
+TIMEOUT = {
+    "name": "demo-timeout",
+    "description": "Is killed at its timeout.",
+    "executor": "shell",
+    "command": "echo sleeping; sleep 60",
+    "timeout_seconds": 1,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """How the runs of a task should end. None: whatever it is."""
@@ -48,69 +95,31 @@ class DemoTask:
 def demo_tasks(first_fire: datetime, web_url: str) -> Sequence[DemoTask]:
     """The demo tasks, with their parents before them."""
     once = ScheduleInput(at=first_fire)
+    every_second = ScheduleInput(
+        interval_seconds=1,
+        start_at=first_fire,
+        end_at=first_fire + timedelta(seconds=INTERVAL_FIRES - 1),
+    )
+    every_minute = ScheduleInput(cron="* * * * *")
     return [
+        DemoTask(INTERVAL, Expected(runs=INTERVAL_FIRES), every_second),
+        DemoTask(CRON, Expected(runs=None, output="every minute"), every_minute),
+        DemoTask(EXTRACT, Expected(output="42 rows extracted"), once),
         DemoTask(
-            _shell("demo-interval", 'echo "fired for $GNOMON_SCHEDULED_FOR"'),
-            Expected(runs=INTERVAL_FIRES),
-            ScheduleInput(
-                interval_seconds=1,
-                start_at=first_fire,
-                end_at=first_fire + timedelta(seconds=INTERVAL_FIRES - 1),
-            ),
-        ),
-        DemoTask(
-            _shell("demo-cron", "echo every minute"),
-            Expected(runs=None, output="every minute"),
-            ScheduleInput(cron="* * * * *"),
-        ),
-        DemoTask(
-            _shell("demo-extract", "echo 42 rows extracted"),
-            Expected(output="42 rows extracted"),
-            once,
-        ),
-        DemoTask(
-            _shell("demo-report", "echo report written"),
+            REPORT,
             Expected(trigger=Trigger.DEPENDENCY, output="report written"),
-            after="demo-extract",
+            after=str(EXTRACT["name"]),
         ),
         DemoTask(
-            {
-                "name": "demo-http",
-                "executor": "http",
-                "command": f"{web_url}/healthz",
-                "description": "Asks the platform itself how it is.",
-            },
-            Expected(exit_code=None),
-            once,
+            {**HTTP, "command": f"{web_url}/healthz"}, Expected(exit_code=None), once
         ),
+        DemoTask(RETRY, Expected(attempts=3, output="attempt 3"), once),
         DemoTask(
-            {
-                **_shell(
-                    "demo-retry",
-                    'echo "attempt $GNOMON_ATTEMPT"; test "$GNOMON_ATTEMPT" -ge 3',
-                ),
-                "description": "Fails twice and succeeds at the third attempt.",
-                "max_attempts": 3,
-                "retry_backoff": Backoff.CONSTANT,
-                "retry_initial_seconds": 1,
-            },
-            Expected(attempts=3, output="attempt 3"),
-            once,
-        ),
-        DemoTask(
-            {
-                **_shell("demo-timeout", "echo sleeping; sleep 60"),
-                "description": "Is killed at its timeout.",
-                "timeout_seconds": 1,
-            },
+            TIMEOUT,
             Expected(RunStatus.TIMED_OUT, exit_code=None, output="sleeping"),
             once,
         ),
     ]
-
-
-def _shell(name: str, command: str) -> dict[str, Any]:
-    return {"name": name, "executor": "shell", "command": command}
 
 
 def demo_tasks_create(web_url: str) -> Sequence[DemoTask]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,20 @@ from scheduler_project import settings as settings_module
 from scheduler_project.local import embedded
 from scheduler_project.local.lock import lock
 from scheduler_project.local.ports import HOST, free_port
-from scheduler_project.local.supervisor import Service, Supervisor, Write
+from scheduler_project.local.supervisor import (
+    NotReadyError,
+    Service,
+    Supervisor,
+    Write,
+)
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 WEB_PORT = 8000
 WEB_READY_SECONDS = 60.0
 WEB_PROCESSES = 2
+CELERY_APP = "scheduler_project"
+_http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Without the proxy that the environment may name: it knows no 127.0.0.1 of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +63,47 @@ class Platform:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def start_services(self, port: int = WEB_PORT) -> str:
-        """Start web, beat and one worker; returns the web's address once it is ready.
+    def start_web(self, port: int = WEB_PORT) -> str:
+        """Start the web service, on `port` or the next free one; returns its address.
+        It can load while the tables are brought up to date."""
+        port = free_port(port)
+        self._start(
+            "web",
+            *(sys.executable, "-m", "gunicorn", "scheduler_project.asgi:application"),
+            *("--worker-class", "asgi", "--workers", str(WEB_PROCESSES), "--preload"),
+            *("--bind", f"{HOST}:{port}", "--log-level", "info"),
+            # It would lie in the home directory, one for all platforms of the user.
+            "--no-control-socket",
+        )
+        return f"http://{HOST}:{port}"
+
+    def start_work(self) -> None:
+        """Start beat and one worker, which need the tables."""
+        python = sys.executable
+        self._start("beat", python, "-m", "celery", "-q", "-A", CELERY_APP, "beat")
+        self._start("worker", python, "manage.py", "worker")
+
+    def _start(self, name: str, *command: str) -> None:
+        self.supervisor.start(Service(name, command, self._environment, BASE_DIR))
+
+    def wait_until_ready(self, url: str) -> None:
+        """Wait until the web service at `url` is ready for traffic.
 
         Raises:
-            ServiceDiedError: one of them cannot run; its output says why.
-            NotReadyError: the web does not answer in time.
+            ServiceDiedError: a service cannot run; its output says why.
+            NotReadyError: what the web says of itself when the time is up.
         """
-        web_port = free_port(port)
-        for service in _services(web_port, self._environment):
-            self.supervisor.start(service)
-        url = f"http://{HOST}:{web_port}"
-        self.supervisor.wait_until(
-            lambda: _answers(f"{url}/readyz"), "web", WEB_READY_SECONDS
-        )
-        return url
+        said = ""
+
+        def is_ready() -> bool:
+            nonlocal said
+            ready, said = _readiness(f"{url}/readyz")
+            return ready
+
+        try:
+            self.supervisor.wait_until(is_ready, "web", WEB_READY_SECONDS)
+        except NotReadyError as error:
+            raise NotReadyError(f"{error}: {said}") from error
 
 
 @contextmanager
@@ -104,28 +138,12 @@ def use_database(url: str) -> None:
     connections.settings = connections.configure_settings(settings.DATABASES)
 
 
-def _services(port: int, environment: Mapping[str, str]) -> Iterator[Service]:
-    python = sys.executable
-    commands = {
-        "web": [
-            *(python, "-m", "gunicorn", "scheduler_project.asgi:application"),
-            *("--worker-class", "asgi", "--workers", str(WEB_PROCESSES), "--preload"),
-            *("--bind", f"{HOST}:{port}", "--log-level", "info"),
-            # It would lie in the home directory, one for all platforms of the user.
-            "--no-control-socket",
-        ],
-        "beat": [python, "-m", "celery", "-q", "-A", "scheduler_project", "beat"],
-        "worker": [python, "manage.py", "worker"],
-    }
-    for name, command in commands.items():
-        yield Service(name, command, environment, directory=BASE_DIR)
-
-
-def _answers(url: str) -> bool:
+def _readiness(url: str) -> tuple[bool, str]:
+    """Whether the service is ready, and what it says."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - http
-            return bool(answer.status == 200)
+        with _http.open(url, timeout=5) as answer:
+            return answer.status == 200, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code == 404
-    except OSError:
-        return False
+        return False, error.read().decode(errors="replace")
+    except OSError as error:  # refused, or too slow
+        return False, str(error)

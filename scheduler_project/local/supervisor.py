@@ -198,7 +198,7 @@ class Supervisor:
         for child in living:
             if not child.has_ended_by(deadline):
                 self._write(child.service.name, "does not stop in time: killed")
-                child.kill_group()
+            child.kill_group()
 
 
 def describe_exit(code: int) -> str:
@@ -214,5 +214,6 @@ def _dies_with_parent(service: Service) -> list[str]:
     """
     if _SETPRIV is None:
         return []
-    signal_name = service.stop_signal.name
-    return [_SETPRIV, "--pdeathsig", signal_name, *service.privileges, "--"]
+    # Servers shut down in order. The others would wait for them, and never end.
+    last = service.stop_signal if service.serves_others else signal.SIGKILL
+    return [_SETPRIV, "--pdeathsig", last.name, *service.privileges, "--"]

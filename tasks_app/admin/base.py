@@ -14,11 +14,11 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods
 
-from tasks_app.errors import DomainError
+from tasks_app.errors import Conflict, DomainError
 from tasks_app.policy import may
 
 View = Callable[..., HttpResponse]
@@ -62,9 +62,23 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg] # one for any model
 
     def address(self, route: str, view: View, name: str, *methods: str) -> URLPattern:
         """A page of this model, `name` being its own part of the address's name."""
-        guarded = self.admin_site.admin_view(require_http_methods(methods)(view))
+        checked = require_http_methods(methods)(self._tell_conflicts(view))
+        guarded = self.admin_site.admin_view(checked)
         name = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
         return path(route, update_wrapper(guarded, view), name=name)
+
+    def _tell_conflicts(self, view: View) -> View:
+        """Someone else was faster, say by deleting the task: tell it, on the list."""
+
+        def telling(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            try:
+                return view(request, *args, **kwargs)
+            except Conflict as error:
+                model = f"{self.opts.app_label}_{self.opts.model_name}"
+                messages.error(request, str(error))
+                return HttpResponseRedirect(reverse(f"admin:{model}_changelist"))
+
+        return telling
 
     def page(
         self,
@@ -73,7 +87,7 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg] # one for any model
         context: dict[str, Any],
         status: int = 200,
     ) -> TemplateResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         frame = self.admin_site.each_context(request)
         allowed = {"may": _May(request)}
         return TemplateResponse(

@@ -31,7 +31,7 @@ class ParentForm(forms.Form):
     )
 
 
-class BaseParentFormSet(forms.BaseFormSet[ParentForm]):
+class BaseParentFormSet(forms.BaseFormSet):  # type: ignore[type-arg] # not at run time
     def given(self, project: Project) -> list[ParentInput]:
         """The rows that name a task; an emptied row takes its dependency away.
 
@@ -49,14 +49,18 @@ class BaseParentFormSet(forms.BaseFormSet[ParentForm]):
         ]
         unknown = [
             FieldError(
-                ("depends_on", str(index), "task"), "unknown_task", "there is no such task"
+                ("depends_on", str(index), "task"),
+                "unknown_task",
+                "there is no such task",
             )
             for index, (task_id, _condition) in enumerate(found)
             if task_id is None
         ]
         if unknown:
             raise InvalidInput(unknown)
-        return [ParentInput(task_id, condition) for task_id, condition in found if task_id]
+        return [
+            ParentInput(task_id, condition) for task_id, condition in found if task_id
+        ]
 
     def add_errors(self, errors: Iterable[FieldError]) -> None:
         """Show errors of `depends_on/<index>/...`, counted over the rows given."""
@@ -68,7 +72,11 @@ class BaseParentFormSet(forms.BaseFormSet[ParentForm]):
 
 
 ParentFormSet: Any = forms.formset_factory(
-    ParentForm, formset=BaseParentFormSet, extra=EMPTY_ROWS, max_num=100, absolute_max=102
+    ParentForm,
+    formset=BaseParentFormSet,
+    extra=EMPTY_ROWS,
+    max_num=100,
+    absolute_max=102,
 )
 
 

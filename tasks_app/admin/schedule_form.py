@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.forms.fields import BaseTemporalField
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
@@ -35,9 +36,14 @@ KINDS = [
     ("every", _("Every …")),
     ("once", _("Once")),
 ]
-UNITS = [("86400", _("days")), ("3600", _("hours")), ("60", _("minutes")), ("1", _("seconds"))]
+UNITS = [
+    ("86400", _("days")),
+    ("3600", _("hours")),
+    ("60", _("minutes")),
+    ("1", _("seconds")),
+]
 
-FORM_FIELDS = {
+FORM_FIELDS: dict[tuple[str, ...], str] = {
     ("schedule",): "kind",
     ("schedule", "cron"): "cron",
     ("schedule", "interval_seconds"): "every",
@@ -56,7 +62,12 @@ class LocalDateTime(forms.DateTimeField):
     widget = forms.DateTimeInput(
         attrs={"type": "datetime-local", "step": "1"}, format="%Y-%m-%dT%H:%M:%S"
     )
-    input_formats = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"]
+    input_formats = [
+        "%Y-%m-%dT%H:%M:%S",
+        "%Y-%m-%dT%H:%M",
+        "%Y-%m-%d %H:%M:%S",
+        "%Y-%m-%d %H:%M",
+    ]
 
     def prepare_value(self, value: Any) -> Any:
         return value  # already on the wall clock: not to be moved to the server's zone
@@ -64,7 +75,7 @@ class LocalDateTime(forms.DateTimeField):
     def to_python(self, value: Any) -> datetime | None:
         if value in self.empty_values:
             return None
-        return forms.BaseTemporalField.to_python(self, value)  # type: ignore[no-any-return]
+        return BaseTemporalField.to_python(self, value)
 
     def strptime(self, value: str, format: str) -> datetime:  # noqa: A002 - Django's name
         return datetime.strptime(value, format)  # noqa: DTZ007 - a wall clock
@@ -92,12 +103,20 @@ class ScheduleForm(forms.Form):
         initial="UTC",
         label=_("Time zone"),
         help_text=_("Times on this page are of this zone."),
+        widget=forms.TextInput(attrs={"list": "zone-names", "autocomplete": "off"}),
     )
     start_at = LocalDateTime(required=False, label=_("Not before"))
     end_at = LocalDateTime(required=False, label=_("Not after"))
 
     SCHEDULE_FIELDS = (
-        "kind", "cron", "every", "unit", "at", "timezone", "start_at", "end_at"
+        "kind",
+        "cron",
+        "every",
+        "unit",
+        "at",
+        "timezone",
+        "start_at",
+        "end_at",
     )
 
     @property
@@ -127,10 +146,10 @@ class ScheduleForm(forms.Form):
         chosen = self.cleaned_data
         match chosen["kind"]:
             case "cron":
-                return ScheduleInput(cron=chosen["cron"], **self._window())
+                return ScheduleInput.of({"cron": chosen["cron"], **self._window()})
             case "every":
                 seconds = chosen["every"] * int(chosen["unit"] or 1)
-                return ScheduleInput(interval_seconds=seconds, **self._window())
+                return ScheduleInput.of({"interval_seconds": seconds, **self._window()})
             case "once":
                 return ScheduleInput(at=self._instant("at"))
         return None
@@ -212,6 +231,14 @@ def preview(query: QueryDict) -> dict[str, Any]:
     return schedule_shown(rule, zone, now)
 
 
+def current_preview(task: Task) -> dict[str, Any] | None:
+    """The preview of a task's schedule as it is."""
+    rule = task.schedule_rule()
+    if rule is None:
+        return None
+    return schedule_shown(rule, task.timezone, ledger.database_now())
+
+
 def schedule_shown(rule: Schedule, zone: str, now: datetime) -> dict[str, Any]:
     return {
         "description": describe(rule),
@@ -224,7 +251,7 @@ def schedule_shown(rule: Schedule, zone: str, now: datetime) -> dict[str, Any]:
 def _errors(form: ScheduleForm) -> list[tuple[str, str]]:
     """The errors by the labels of their fields. What is still to be typed is none."""
     return [
-        (form[name].label, message)
+        (str(form[name].label), message)
         for name, errors in form.errors.as_data().items()
         for error in errors
         if error.code != "required"

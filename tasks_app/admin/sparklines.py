@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks_app.admin.formats import run_duration
 from tasks_app.choices import RunStatus
+from tasks_app.formats import run_duration
 from tasks_app.models import TaskRun
 
 HEIGHT = 24

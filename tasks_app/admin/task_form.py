@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
@@ -15,12 +15,12 @@ from executors import registry
 from tasks_app.admin.parent_forms import ParentFormSet, parent_initial
 from tasks_app.admin.schedule_form import FORM_FIELDS, ScheduleForm, schedule_initial
 from tasks_app.choices import Backoff, Delivery, Misfire
-from tasks_app.errors import FieldError, InvalidInput, VersionMismatch
+from tasks_app.errors import InvalidInput, VersionMismatch
 from tasks_app.models import Project, Task
 from tasks_app.models.project import DEFAULT_PROJECT
 from tasks_app.services.tasks import UNCHANGED, task_create, task_update
 
-WHAT = ("name", "project", "description", "executor", "command", "payload")
+WHAT = ("name", "project", "executor", "command", "payload", "description")
 HOW = (
     "queue",
     "timeout_seconds",
@@ -34,7 +34,7 @@ HOW = (
 VALUES = (*WHAT, *HOW, "timezone", "misfire")
 """The fields of the form that are fields of Task."""
 
-TASK_FIELDS = {
+TASK_FIELDS: dict[tuple[str, ...], str] = {
     **FORM_FIELDS,
     **{(name,): name for name in VALUES},
     ("retry", "max_attempts"): "max_attempts",
@@ -153,11 +153,6 @@ class TaskForm(ScheduleForm):
         if (own := initial.get("executor")) and own not in names:
             names.append(own)  # its package is not installed here
         self.fields["executor"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
-        for name in self.errors_shown_at():
-            self.fields[name].widget.attrs["aria-describedby"] = f"id_{name}_notes"
-
-    def errors_shown_at(self) -> list[str]:
-        return [name for name, field in self.fields.items() if not field.widget.is_hidden]
 
     def values(self) -> dict[str, Any]:
         return {name: self.cleaned_data[name] for name in VALUES}
@@ -169,9 +164,7 @@ class TaskForm(ScheduleForm):
 class TaskEditor:
     """A task's form and its dependencies' forms, filled from a task or a request."""
 
-    def __init__(
-        self, task: Task | None = None, data: QueryDict | None = None
-    ) -> None:
+    def __init__(self, task: Task | None = None, data: QueryDict | None = None) -> None:
         self.task = task
         initial = _initial(task) if task else _blank()
         self.form = TaskForm(data, initial=initial)
@@ -179,7 +172,7 @@ class TaskEditor:
             data, initial=parent_initial(task) if task else [], prefix="parents"
         )
 
-    def save(self, user: AbstractBaseUser) -> Task | None:
+    def save(self, user: User) -> Task | None:
         """Hand the form to the services; None if something in it is wrong, which its
         fields then tell."""
         if not (self.form.is_valid() & self.parents.is_valid()):
@@ -198,7 +191,7 @@ class TaskEditor:
             )
         return None
 
-    def _create(self, user: AbstractBaseUser) -> Task:
+    def _create(self, user: User) -> Task:
         return task_create(
             values=self.form.values(),
             schedule=self.form.schedule_input(),
@@ -206,7 +199,7 @@ class TaskEditor:
             actor=user,
         )
 
-    def _update(self, task: Task, user: AbstractBaseUser) -> Task:
+    def _update(self, task: Task, user: User) -> Task:
         form = self.form
         # An untouched schedule is left alone: an interval keeps its anchor.
         schedule = form.schedule_input() if form.is_rescheduled else UNCHANGED
@@ -238,6 +231,3 @@ def _initial(task: Task) -> dict[str, Any]:
 def _blank() -> dict[str, Any]:
     project = Project.objects.filter(name=DEFAULT_PROJECT).first()
     return {"project": project, "executor": "shell"}
-
-
-__all__ = ["FieldError", "TaskEditor", "TaskForm"]

@@ -13,17 +13,20 @@ from django import forms
 from django.core.paginator import Page, Paginator
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import QueryDict
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from executors import registry
-from tasks_app.admin.formats import run_duration
 from tasks_app.admin.sparklines import Bar, bars
-from tasks_app.choices import TaskStatus
+from tasks_app.choices import RunStatus, TaskStatus
+from tasks_app.formats import run_duration
 from tasks_app.models import Project, Task, TaskRun
 from tasks_app.rules.schedules import CronSchedule, Schedule, describe
 
 PER_PAGE = 50
 RECENT_RUNS = 20
+LATE_AFTER = timedelta(seconds=10)
 
 ORDERS = {
     "name": ("name", "pk"),
@@ -93,8 +96,25 @@ class TaskRow:
         return bars(self.runs, RECENT_RUNS)
 
     @property
+    def is_late(self) -> bool:
+        """Its time has passed and no scheduler has taken it up."""
+        return self.next_fire_at is not None and (
+            self.next_fire_at < timezone.now() - LATE_AFTER
+        )
+
+    @property
     def last_run(self) -> TaskRun | None:
         return self.runs[-1] if self.runs else None
+
+    @property
+    def label(self) -> str:
+        """The sparkline in words."""
+        good = sum(run.status == RunStatus.SUCCEEDED for run in self.runs)
+        return ngettext(
+            "%(good)d of the last %(all)d run succeeded",
+            "%(good)d of the last %(all)d runs succeeded",
+            len(self.runs),
+        ) % {"good": good, "all": len(self.runs)}
 
     @property
     def last_duration(self) -> timedelta | None:
@@ -137,7 +157,9 @@ def tasks_listed() -> QuerySet[Task]:
 def task_rows(page: Page[Task]) -> list[TaskRow]:
     runs = recent_runs(list(page))
     return [
-        TaskRow(task, *schedule_texts(task.schedule_rule()), fires_at(task), runs[task.pk])
+        TaskRow(
+            task, *schedule_texts(task.schedule_rule()), fires_at(task), runs[task.pk]
+        )
         for task in page
     ]
 
@@ -152,7 +174,9 @@ def recent_runs(tasks: Sequence[Task]) -> dict[int, list[TaskRun]]:
         (Q(task=task.pk, pk__gte=task.recent_from or 0) for task in tasks),  # type: ignore[attr-defined]
     )
     runs = TaskRun.objects.filter(wanted).order_by("pk")
-    for run in runs.only("task_id", "status", "started_at", "completed_at", "created_at"):
+    for run in runs.only(
+        "task_id", "status", "started_at", "completed_at", "created_at"
+    ):
         found[run.task_id].append(run)
     return found
 

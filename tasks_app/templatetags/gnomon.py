@@ -11,11 +11,15 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from tasks_app.admin import formats
+from tasks_app import formats
 
 register = template.Library()
 
+NOTHING = "\N{EN DASH}"
+
 register.filter("duration", formats.duration)
+register.filter("took", formats.run_duration)
+register.filter("start_delay", formats.queue_wait)
 register.filter("exit_code_meaning", formats.exit_code_meaning)
 
 
@@ -35,7 +39,7 @@ def run_badge(status: str, label: str) -> dict[str, Any]:
 def moment(at: datetime | None, zone: str = "UTC") -> SafeString | str:
     """A time by its distance; the exact one, in its zone and UTC, is the title."""
     if at is None:
-        return "–"
+        return NOTHING
     return format_html(
         '<time datetime="{}" title="{}" data-relative>{}</time>',
         at.isoformat(),
@@ -46,15 +50,15 @@ def moment(at: datetime | None, zone: str = "UTC") -> SafeString | str:
 
 @register.simple_tag
 def clock(at: datetime | None, zone: str = "UTC") -> SafeString | str:
-    """A time as the clock of its zone shows it."""
+    """A time as the clock of its zone shows it; full minutes without seconds."""
     if at is None:
-        return "–"
+        return NOTHING
     local = at.astimezone(formats.zone_of(zone))
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         at.isoformat(),
         formats.absolute(at, zone),
-        f"{local:%Y-%m-%d %H:%M:%S}",
+        f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}",
     )
 
 

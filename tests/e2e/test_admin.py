@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.test import Client
 from playwright.sync_api import Browser, expect
 
 from tasks_app import ledger
@@ -45,14 +46,16 @@ def visit(
     settings.STATIC_ROOT = None
     cache.clear()
     server = request.getfixturevalue("live_server")
-    User.objects.create_superuser("ada", password=PASSWORD)
-    theme = getattr(request, "param", "light")
+    client = Client()
+    client.force_login(User.objects.create_superuser("ada", password=PASSWORD))
+    theme: Any = getattr(request, "param", "light")
     context = browser.new_context(
         viewport={"width": 1440, "height": 900}, color_scheme=theme
     )
     context.set_default_timeout(10_000)
+    session = client.cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": session, "url": server.url}])
     visit = Visit(context.new_page(), server.url)
-    visit.sign_in("ada", PASSWORD)
     yield visit
     context.close()
     assert visit.outside == []
@@ -64,6 +67,30 @@ def say(run: TaskRun, seq: int, text: str, stream: str = "stdout") -> None:
 
 
 def test_create_run_watch_and_cancel(visit: Visit) -> None:
+    page = visit.page
+    page.context.clear_cookies()
+    visit.sign_in("ada", PASSWORD)
+    create_with_preview(visit)
+    expect(page.locator("h1")).to_contain_text("nightly")
+    expect(page.locator("#live-next tbody tr")).to_have_count(10)
+
+    page.get_by_role("button", name="Run now").first.click()
+    status = page.locator("#live-status")
+    expect(status).to_contain_text("Queued")
+    run = TaskRun.objects.get()
+    claim(run)
+    expect(status).to_contain_text("Running")
+    watch_output(visit, run)
+
+    cancel_in_dialog(visit, f"Cancel run {run.pk} of “nightly”?")
+    expect(status).to_contain_text("cancelling")
+    assert ledger.finish([Finish(run.pk, 1, "cancelled")]) == {Lease(run.pk, 1)}
+    expect(status).to_contain_text("Cancelled")
+    expect(page.get_by_role("button", name="Run again")).to_be_visible()
+    assert page.title().startswith("✗")
+
+
+def create_with_preview(visit: Visit) -> None:
     page = visit.go("/admin/tasks_app/task/add/")
     page.fill("#id_name", "nightly")
     page.fill("#id_command", "sleep 60")
@@ -78,15 +105,9 @@ def test_create_run_watch_and_cancel(visit: Visit) -> None:
     expect(preview.locator("tbody tr")).to_have_count(10)
     page.get_by_role("button", name="Save").click()
 
-    expect(page.locator("h1")).to_contain_text("nightly")
-    expect(page.locator("#live-next tbody tr")).to_have_count(10)
-    page.get_by_role("button", name="Run now").first.click()
 
-    status = page.locator("#live-status")
-    expect(status).to_contain_text("Queued")
-    run = TaskRun.objects.get()
-    claim(run)
-    expect(status).to_contain_text("Running")
+def watch_output(visit: Visit, run: TaskRun) -> None:
+    page = visit.page
     say(run, 1, "first li")
     say(run, 2, "ne\n<b>second</b> line\n")
     say(run, 3, "oh dear\n", "stderr")
@@ -95,18 +116,16 @@ def test_create_run_watch_and_cancel(visit: Visit) -> None:
     page.get_by_label("stderr only").check()
     expect(page.locator(".gn-line:visible")).to_have_count(1)
 
+
+def cancel_in_dialog(visit: Visit, question: str) -> None:
+    page = visit.page
     page.get_by_role("link", name="Cancel").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text(f"Cancel run {run.pk} of “nightly”?")
+    expect(dialog).to_contain_text(question)
     dialog.get_by_text("No, go back").click()
     expect(dialog).to_have_count(0)
     page.get_by_role("link", name="Cancel").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel the run").click()
-    expect(status).to_contain_text("cancelling")
-    assert ledger.finish([Finish(run.pk, 1, "cancelled")]) == {Lease(run.pk, 1)}
-    expect(status).to_contain_text("Cancelled")
-    expect(page.get_by_role("button", name="Run again")).to_be_visible()
-    assert page.title().startswith("✗")
+    dialog.get_by_role("button", name="Cancel the run").click()
 
 
 def test_the_log_stops_following_when_one_scrolls_up(visit: Visit) -> None:
@@ -133,7 +152,7 @@ def test_bulk_pause_names_the_count(visit: Visit) -> None:
     page.get_by_label("Select one", exact=True).check()
     page.get_by_label("Select two", exact=True).check()
     page.get_by_role("button", name="Pause selected").click()
-    expect(page.locator("h2")).to_have_text("Pause 2 tasks?")
+    expect(page.locator("#content h2")).to_have_text("Pause 2 tasks?")
     page.get_by_role("button", name="Yes").click()
     expect(page.locator("tbody .gn-is-paused")).to_have_count(2)
     page.get_by_title("Resume one").click()

@@ -52,7 +52,9 @@ def test_a_queue_that_nobody_serves_is_told(admin_client: Client) -> None:
     make_run()
     answer = admin_client.get(reverse(LIST))
     assert "No worker serves the queue “gpu”: 1 run waits." in answer.content.decode()
-    assert [(row.name, row.waiting, row.workers) for row in answer.context["queues"]] == [
+    assert [
+        (row.name, row.waiting, row.workers) for row in answer.context["queues"]
+    ] == [
         ("gpu", 1, 0),
         ("default", 1, 1),
     ]

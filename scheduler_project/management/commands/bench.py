@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
@@ -11,25 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
 from scheduler_project.bench import report
 from scheduler_project.bench.latency import latency
 from scheduler_project.bench.report import Row
-from scheduler_project.bench.rig import Rig, broker_name
+from scheduler_project.bench.rig import Rig
+from scheduler_project.bench.servers import Servers, servers
 from scheduler_project.bench.throughput import STOCK_PART, throughput
-from scheduler_project.local import embedded
-from scheduler_project.local.bootstrap import admin_create, migrate
 from scheduler_project.local.errors import PlatformError
-from scheduler_project.local.lock import lock
 from scheduler_project.local.output import LogFile
-from scheduler_project.local.platform import use_database
-from scheduler_project.local.supervisor import Supervisor
 from tasks_app.signals import runs_ready
 
-EMBEDDED = "embedded"
 TABLE_COLUMNS = 140
 """Where no terminal sets the width."""
 
@@ -64,68 +59,49 @@ class Command(BaseCommand):
             signal.signal(number, signal.default_int_handler)
         # The backlog is for beat to ring for; this process rings for nothing.
         runs_ready.disconnect(dispatch_uid="workers_app.ring")
-        self.progress = Console(stderr=True, highlight=False)
+        self.progress = Console(stderr=True, highlight=False, soft_wrap=True)
         with tempfile.TemporaryDirectory(prefix="gnomon-bench-") as directory:
             rows = self._measured(Path(directory), options)
-        console = Console(highlight=False)
-        width = None if console.is_terminal else TABLE_COLUMNS
-        console.print(report.table(rows), width=width)
+        width = None if sys.stdout.isatty() else TABLE_COLUMNS
+        Console(width=width, highlight=False).print(report.table(rows))
         if options["json"]:
             options["json"].write_text(report.as_json(rows))
 
     def _measured(self, directory: Path, options: dict[str, Any]) -> list[Row]:
-        with closing(LogFile(directory / "services.log")) as log:
+        with (
+            closing(LogFile(directory / "services.log")) as log,
+            servers(directory, log) as started,
+        ):
             try:
-                return list(self._rows(directory, log, options))
+                return list(self._rows(started, options))
+            except KeyboardInterrupt:
+                raise CommandError("The bench was interrupted.") from None
             except (PlatformError, OperationalError, OSError) as error:
                 for line in log.tail:
                     self.progress.print(f"  {line}", markup=False)
-                raise CommandError(f"The bench has failed: {error}.") from error
-            except KeyboardInterrupt:
-                raise CommandError("The bench was interrupted.") from None
-            finally:
-                connections.close_all()
+                raise CommandError(f"The bench has failed: {error}") from error
 
-    def _rows(
-        self, directory: Path, log: LogFile, options: dict[str, Any]
-    ) -> Iterator[Row]:
-        """Start the servers and measure with one broker after another."""
-        with lock(directory) as descriptor, Supervisor(log) as servers:
-            self.progress.print("Starting PostgreSQL ...")
-            server = embedded.postgresql(directory / "postgres", descriptor)
-            database_url = embedded.start(servers, server)
-            use_database(database_url)
-            migrate()
-            password = admin_create() or ""
-            for broker in options["broker_url"] or [EMBEDDED]:
-                broker_url, name = broker, broker_name(broker)
-                if broker == EMBEDDED:
-                    server = embedded.valkey(directory / "valkey", descriptor)
-                    broker_url, name = embedded.start(servers, server), "Valkey"
-                rig = Rig(directory, database_url, broker_url, log)
-                yield from self._with_broker(rig, name, password, options)
-            connections.close_all()
+    def _rows(self, started: Servers, options: dict[str, Any]) -> Iterator[Row]:
+        """Measure with one broker after another."""
+        self._tell("Starting PostgreSQL ...")
+        started.start_database()
+        for broker_url in options["broker_url"] or [None]:
+            yield from self._rows_of(started.rig(broker_url), options)
 
-    def _with_broker(
-        self, rig: Rig, broker: str, password: str, options: dict[str, Any]
-    ) -> Iterator[Row]:
+    def _rows_of(self, rig: Rig, options: dict[str, Any]) -> Iterator[Row]:
         runs, rounds = options["runs"], options["rounds"]
         self._tell(
-            f"{broker}: {rounds} rounds of {runs} runs; the stock way gets"
+            f"{rig.broker}: {rounds} x {runs} runs; the stock way gets"
             f" {max(1, runs // STOCK_PART)} of them, for its rate is what counts."
         )
         rates = throughput(
-            rig,
-            runs=runs,
-            rounds=rounds,
-            workers=options["workers"],
-            tell=self._tell,
+            rig, runs=runs, rounds=rounds, workers=options["workers"], tell=self._tell
         )
-        yield report.throughput_row(broker, rates)
-        self._tell(f"{broker}: {options['latency_runs']} runs on an idle platform.")
-        delays = latency(rig, runs=options["latency_runs"], password=password)
+        yield report.throughput_row(rig.broker, rates)
+        self._tell(f"{rig.broker}: {options['latency_runs']} runs, one by one.")
+        delays = latency(rig, runs=options["latency_runs"])
         self._tell(f"They were triggered {delays.way}.")
-        yield from report.latency_rows(broker, delays)
+        yield from report.latency_rows(rig.broker, delays)
 
     def _tell(self, text: str) -> None:
         self.progress.print(text)

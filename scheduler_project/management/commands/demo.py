@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from argparse import ArgumentParser
@@ -90,8 +91,10 @@ class Command(BaseCommand):
 
     def _start(self, running: Platform) -> Sequence[DemoTask]:
         began = time.monotonic()
+        url = running.start_web(free_port())
         migrate()
-        url = running.start_services(free_port())
+        running.start_work()
+        running.wait_until_ready(url)
         running.supervisor.wait_until(_has_worker, "worker", WORKER_SECONDS)
         self.progress.print(f"Platform ready after {time.monotonic() - began:.1f} s.")
         return demo_tasks_create(url)
@@ -125,9 +128,8 @@ class Command(BaseCommand):
             report = {"ok": not found, "problems": found, "runs": runs}
             self.stdout.write(json.dumps(report, indent=2))
         else:
-            console = Console(highlight=False)
-            width = None if console.is_terminal else TABLE_COLUMNS
-            console.print(table(rows), width=width)
+            width = None if sys.stdout.isatty() else TABLE_COLUMNS
+            Console(width=width, highlight=False).print(table(rows))
 
     def _show(self, log: LogFile) -> None:
         self.progress.print(f"The services' last lines (all: {log.path}):")

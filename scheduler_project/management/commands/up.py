@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import OperationalError, connections
 
 from scheduler_project.local.bootstrap import ADMIN, admin_create, migrate
 from scheduler_project.local.demo_tasks import demo_tasks_create, is_first_start
@@ -64,16 +64,20 @@ class Command(BaseCommand):
         try:
             with platform(directory, _addresses(options), self.terminal) as running:
                 self._run(running, options, began)
-        except PlatformError as error:
-            raise CommandError(f"The platform has stopped: {error}.") from error
+        except (PlatformError, OperationalError) as error:
+            raise CommandError(
+                f"The platform has stopped: {str(error).strip()}."
+            ) from error
         except KeyboardInterrupt:
             pass
         self.stdout.write("The platform has stopped.")
 
     def _run(self, running: Platform, options: dict[str, Any], began: float) -> None:
+        url = running.start_web(options["port"])
         migrate()
         password = admin_create()
-        url = running.start_services(options["port"])
+        running.start_work()
+        running.wait_until_ready(url)
         if is_first_start():
             demo_tasks_create(url)
         connections.close_all()

@@ -93,7 +93,7 @@ class TaskList(ApiListView):
         schedule = given.get("schedule")
         task = task_create(
             values=model_values(given),
-            schedule=ScheduleInput.of(schedule) if schedule else None,
+            schedule=None if schedule is None else ScheduleInput.of(schedule),
             parents=parents(given, project_of(given)),
             actor=user_of(request),
         )

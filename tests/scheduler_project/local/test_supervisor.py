@@ -111,6 +111,14 @@ def test_what_a_dead_service_leaves_behind_is_killed(
     wait_until(lambda: not runs(int(lines[0][1])), "its own child is gone")
 
 
+def test_what_a_stopped_service_leaves_behind_is_killed(lines: Lines) -> None:
+    with Supervisor(lambda name, line: lines.append((name, line))) as supervisor:
+        supervisor.start(shell("sleep 600 & echo $!; wait"))
+        wait_until(lambda: bool(lines), "it is up")
+
+    wait_until(lambda: not runs(int(lines[0][1])), "its own child is gone")
+
+
 PARENT = """
 import sys, time
 from scheduler_project.local.supervisor import Service, Supervisor

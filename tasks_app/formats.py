@@ -1,4 +1,7 @@
-"""Times, durations and exit codes in the words of the pages."""
+"""Times, durations and exit codes in words for people.
+
+Outside of `admin`, for template tags are loaded while the admin still is.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,19 @@ from tasks_app.models import TaskRun
 from tasks_app.rules.schedules import ScheduleInvalid, parse_timezone
 
 _STEPS = (
-    (365 * 86_400, "year", "years"),
-    (30 * 86_400, "month", "months"),
+    (365 * 86_400, "yr.", "yr."),
+    (30 * 86_400, "mo.", "mo."),
     (86_400, "day", "days"),
-    (3_600, "h", "h"),
-    (60, "min", "min"),
-    (1, "s", "s"),
+    (3_600, "hr.", "hr."),
+    (60, "min.", "min."),
+    (1, "sec.", "sec."),
 )
 
 
 def relative(at: datetime, now: datetime) -> str:
-    """How far off a time is: "3 min ago", "in 2 h". The page's script does the same."""
-    seconds = round((at - now).total_seconds())
+    """How far off a time is: "3 min. ago", "in 2 hr.", as browsers say it, for the
+    page's script goes on from here."""
+    seconds = int((at - now).total_seconds())
     size, one, many = next(
         (step for step in _STEPS if abs(seconds) >= step[0]), _STEPS[-1]
     )

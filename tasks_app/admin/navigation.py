@@ -1,0 +1,38 @@
+"""The sidebar: what a user may read, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from tasks_app.policy import may
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    user = request.user
+    operation = [
+        (may(user, "task.read"), _("Tasks"), "task", "tasks_app_task"),
+        (may(user, "run.read"), _("Runs"), "history", "tasks_app_taskrun"),
+        (may(user, "worker.read"), _("Workers"), "dns", "workers_app_workerinfo"),
+    ]
+    accounts = [
+        (user.has_perm("auth.view_user"), _("Users"), "person", "auth_user"),
+        (user.has_perm("auth.view_group"), _("Groups"), "group", "auth_group"),
+    ]
+    groups = [
+        _group(_("Operation"), operation),
+        _group(_("Administration"), accounts),
+    ]
+    return [group for group in groups if group["items"]]
+
+
+def _group(title: Any, entries: list[tuple[bool, Any, str, str]]) -> dict[str, Any]:
+    items = [
+        {"title": name, "icon": icon, "link": reverse(f"admin:{model}_changelist")}
+        for is_seen, name, icon, model in entries
+        if is_seen
+    ]
+    return {"title": title, "items": items}

@@ -1,0 +1,140 @@
+"""The pages and buttons of runs. Runs are read here; only their ledger writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, reverse
+from django.utils.translation import gettext as _
+
+from tasks_app.admin.base import Screen, actor, demand, done, refused
+from tasks_app.admin.run_list import run_list
+from tasks_app.admin.run_log import (
+    chunk_values,
+    chunks_after,
+    parse_position,
+    position_text,
+)
+from tasks_app.admin.run_page import run_page, state
+from tasks_app.errors import DomainError
+from tasks_app.ledger import CancelAnswer
+from tasks_app.models import RunLog, TaskRun
+from tasks_app.services.runs import run_cancel, run_rerun
+
+
+@admin.register(TaskRun)
+class RunScreen(Screen):
+    read = "run.read"
+
+    def pages(self) -> list[URLPattern]:
+        at = self.address
+        return [
+            at("", self.list_view, "changelist", "GET"),
+            at("<int:run_id>/", self.page_view, "change", "GET"),
+            at("<int:run_id>/log/", self.log_view, "log", "GET"),
+            at("<int:run_id>/log.txt", self.log_text_view, "log_text", "GET"),
+            at("<int:run_id>/cancel/", self.cancel_view, "cancel", "GET", "POST"),
+            at("<int:run_id>/rerun/", self.rerun_view, "rerun", "POST"),
+        ]
+
+    def list_view(self, request: HttpRequest) -> HttpResponse:
+        demand(request, "run.read")
+        return self.page(request, "gnomon/run_list.html", run_list(request.GET))
+
+    def page_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        demand(request, "run.read")
+        run = find_run(run_id)
+        return self.page(request, "gnomon/run_page.html", run_page(run))
+
+    def log_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """What was written after `?after=<attempt>.<seq>`, and how the run is."""
+        demand(request, "run.read")
+        # The run first: output that comes between the two reads is not missed, as a
+        # finished run is asked once more.
+        run = get_object_or_404(TaskRun.objects.defer("params", "result"), pk=run_id)
+        after = parse_position(request.GET.get("after", ""))
+        chunks = chunks_after(run, after)
+        if chunks:
+            after = (chunks[-1].attempt, chunks[-1].seq)
+        answer = {
+            "chunks": [chunk_values(chunk) for chunk in chunks],
+            "after": position_text(after),
+            "state": state(run),
+            "is_finished": run.is_terminal and not chunks,
+        }
+        return JsonResponse(answer)
+
+    def log_text_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        demand(request, "run.read")
+        run = get_object_or_404(TaskRun.objects.only("pk"), pk=run_id)
+        logs = run.logs.order_by("attempt", "seq").values_list("text", flat=True)
+        return StreamingHttpResponse(  # type: ignore[return-value] # stubs: no base
+            _texts(logs),
+            content_type="text/plain; charset=utf-8",
+            headers={
+                "Content-Disposition": f'attachment; filename="run-{run.pk}.log"',
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
+
+    def cancel_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        demand(request, "run.cancel")
+        run = find_run(run_id)
+        to = run_address(run)
+        if request.method == "POST":
+            try:
+                answer = run_cancel(run_id=run.pk, actor=actor(request))
+            except DomainError as error:
+                return refused(request, error, to)
+            said = {
+                CancelAnswer.CANCELLED: _("Run %d cancelled."),
+                CancelAnswer.REQUESTED: _("Run %d is being cancelled by its worker."),
+            }
+            return done(request, to, said[answer] % run.pk)
+        context = {
+            "title": _("Cancel run %(id)d of “%(task)s”?")
+            % {"id": run.pk, "task": run.task.name},
+            "consequences": [
+                _("A queued run is cancelled at once."),
+                _("A running one is stopped: SIGTERM, and SIGKILL after the grace."),
+                _("It is not retried."),
+            ],
+            "button": _("Cancel the run"),
+            "back": to,
+        }
+        return self.page(request, "gnomon/confirm.html", context)
+
+    def rerun_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        demand(request, "run.trigger")
+        run = find_run(run_id)
+        try:
+            new = run_rerun(run=run, actor=actor(request))
+        except DomainError as error:
+            return refused(request, error, run_address(run))
+        said = _("Run %d queued: run %d again.") % (new.pk, run.pk)
+        return done(request, run_address(new), said)
+
+
+def find_run(run_id: int) -> TaskRun:
+    """A run with what its page reads, or 404."""
+    runs = TaskRun.objects.select_related(
+        "task__project", "version", "worker", "parent__task", "root__task", "rerun_of"
+    )
+    return get_object_or_404(runs, pk=run_id)
+
+
+def run_address(run: TaskRun) -> str:
+    return reverse("admin:tasks_app_taskrun_change", args=[run.pk])
+
+
+def _texts(texts: QuerySet[RunLog, str]) -> Iterator[str]:
+    yield from texts.iterator(chunk_size=20)

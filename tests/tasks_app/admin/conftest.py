@@ -1,0 +1,52 @@
+"""People at the console: what each of them may do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+READ = ("view_task", "view_taskrun", "view_workerinfo")
+EVERYTHING = (
+    *READ,
+    "add_task",
+    "change_task",
+    "delete_task",
+    "trigger_task",
+    "cancel_taskrun",
+)
+
+
+def sign_in(name: str, *permissions: str) -> Client:
+    """A client of a staff user with these permissions."""
+    user = User.objects.create_user(name, password="not-a-secret", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    """May do everything with tasks and runs."""
+    return sign_in("ada", *EVERYTHING)
+
+
+@pytest.fixture
+def viewer(db: None) -> Client:
+    """May read everything and do nothing."""
+    return sign_in("vic", *READ)
+
+
+@pytest.fixture
+def stranger(db: None) -> Client:
+    """May enter the admin, and has no permission at all."""
+    return sign_in("sam")
+
+
+@pytest.fixture(autouse=True)
+def no_collected_static_files(settings: Any) -> None:
+    """WhiteNoise warns of a folder that only production has."""
+    settings.STATIC_ROOT = None

@@ -1,0 +1,217 @@
+"""Buttons and lists of tasks."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from tasks_app.admin import tasks
+from tasks_app.errors import TaskDeleted
+from tasks_app.models import Project, Task, TaskRun
+from tests.factories import end, make_run, make_task
+from tests.tasks_app.admin.pages import TASKS, list_url, task_url
+
+pytestmark = pytest.mark.django_db
+
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+def text_of(client: Client, url: str) -> str:
+    answer = client.get(url)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+class TestButtons:
+    def test_run_now_queues_a_run_and_shows_it(self, operator: Client) -> None:
+        task = make_task()
+        answer = operator.post(
+            task_url(task, "run"), {"params": '{"DAY": "mon"}', "reason": "a test"}
+        )
+        run = TaskRun.objects.get(task=task)
+        assert answer["Location"] == f"/admin/tasks_app/taskrun/{run.pk}/"
+        assert (run.trigger, run.triggered_by) == ("admin", "user:ada")
+        assert (run.params, run.trigger_reason) == ({"DAY": "mon"}, "a test")
+
+    @pytest.mark.parametrize("params", ["{", "[1]", '{"1x": 1}', "[" * 100_000])
+    def test_wrong_parameters_are_told_and_nothing_runs(
+        self, operator: Client, params: str
+    ) -> None:
+        task = make_task()
+        answer = operator.post(task_url(task, "run"), {"params": params}, follow=True)
+        assert "params" in answer.content.decode()
+        assert not task.runs.exists()
+
+    def test_a_task_deleted_meanwhile_is_told(
+        self, operator: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def task_pause(task_id: int) -> Task:
+            raise TaskDeleted(f"task {task_id} has been deleted")
+
+        monkeypatch.setattr(tasks, "task_pause", task_pause)
+        answer = operator.post(task_url(make_task(), "pause"), follow=True)
+        assert "has been deleted" in answer.content.decode()
+
+    def test_pause_and_resume(self, operator: Client) -> None:
+        task = make_task(cron="0 3 * * *")
+        operator.post(task_url(task, "pause"))
+        task.refresh_from_db()
+        assert task.status == "paused"
+        operator.post(task_url(task, "resume"))
+        task.refresh_from_db()
+        assert task.status == "active"
+
+    def test_it_goes_back_to_where_the_button_was_and_nowhere_else(
+        self, operator: Client
+    ) -> None:
+        task = make_task()
+        back = list_url(TASKS) + "?q=a"
+        answer = operator.post(task_url(task, "pause"), {"next": back})
+        assert answer["Location"] == back
+        answer = operator.post(
+            task_url(task, "pause"), {"next": "https://evil.example"}
+        )
+        assert answer["Location"] == task_url(task)
+
+    def test_delete_asks_first(self, operator: Client) -> None:
+        task = make_task(name="old")
+        assert "Delete task “old”?" in text_of(operator, task_url(task, "delete"))
+        task.refresh_from_db()
+        assert task.status == "active"
+        operator.post(task_url(task, "delete"))
+        task.refresh_from_db()
+        assert task.status == "deleted"
+
+
+class TestBulk:
+    def test_it_asks_naming_the_count_and_then_acts(self, operator: Client) -> None:
+        tasks = [make_task() for _ in range(3)]
+        form = {"bulk": "pause", "task": [task.pk for task in tasks[:2]]}
+        asked = operator.post(list_url(TASKS, "bulk"), form).content.decode()
+        assert "Pause 2 tasks?" in asked
+        assert not Task.objects.filter(status="paused").exists()
+        operator.post(list_url(TASKS, "bulk"), {**form, "confirmed": "1"})
+        assert Task.objects.filter(status="paused").count() == 2
+
+    def test_run_and_resume(self, operator: Client) -> None:
+        task = make_task()
+        form = {"task": [task.pk], "confirmed": "1"}
+        operator.post(list_url(TASKS, "bulk"), {**form, "bulk": "run"})
+        assert task.runs.get().triggered_by == "user:ada"
+        operator.post(task_url(task, "pause"))
+        operator.post(list_url(TASKS, "bulk"), {**form, "bulk": "resume"})
+        task.refresh_from_db()
+        assert task.status == "active"
+
+    def test_nothing_chosen_is_said(self, operator: Client) -> None:
+        answer = operator.post(list_url(TASKS, "bulk"), {"bulk": "run"}, follow=True)
+        assert "No task is selected." in answer.content.decode()
+
+    def test_an_unknown_action_is_refused(self, operator: Client) -> None:
+        answer = operator.post(list_url(TASKS, "bulk"), {"bulk": "explode"})
+        assert answer.status_code == 400
+
+
+class TestList:
+    def test_a_line_tells_the_schedule_and_the_last_run(self, viewer: Client) -> None:
+        task = make_task(name="nightly", cron="0 3 * * *", timezone="Asia/Shanghai")
+        end(make_run(task), "failed", exit_code=1)
+        text = text_of(viewer, list_url(TASKS))
+        for part in ("nightly", "0 3 * * *", "at 03:00 every day", "Failed", "<svg"):
+            assert part in text
+        assert "03:00:00 Asia/Shanghai · " in text  # the title of the next fire
+
+    @pytest.mark.parametrize(
+        ("query", "shown"),
+        [
+            ("q=NIGHT", {"nightly"}),
+            ("status=paused", {"hourly"}),
+            ("project=etl", {"loader"}),
+            ("executor=http", {"pinger"}),
+            ("queue=gpu", {"trainer"}),
+            ("status=nonsense", set()),
+            ("project=nonsense", set()),
+            ("q=a&page=999", {"loader", "trainer"}),
+        ],
+    )
+    def test_filters(self, operator: Client, query: str, shown: set[str]) -> None:
+        etl = Project.objects.create(name="etl")
+        make_task(name="nightly")
+        paused = make_task(name="hourly")
+        make_task(name="loader", project=etl)
+        make_task(name="pinger", executor="http", command="https://example.org")
+        make_task(name="trainer", queue="gpu")
+        operator.post(task_url(paused, "pause"))
+        answer = operator.get(f"{list_url(TASKS)}?{query}")
+        assert {row.task.name for row in answer.context["rows"]} == shown
+
+    def test_deleted_tasks_are_gone(self, operator: Client) -> None:
+        operator.post(task_url(make_task(name="goner"), "delete"))
+        answer = operator.get(list_url(TASKS))
+        assert answer.context["rows"] == []
+
+    def test_its_statements_do_not_grow_with_tasks_and_runs(
+        self, viewer: Client, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        def load() -> None:
+            # session, user, two of permissions; projects; count, tasks, runs
+            with django_assert_num_queries(8):
+                viewer.get(list_url(TASKS))
+
+        for _ in range(2):
+            for _run in range(3):
+                make_run(make_task(cron="0 3 * * *"))
+            load()
+
+    def test_the_sparkline_shows_the_last_twenty_runs(self, viewer: Client) -> None:
+        task = make_task()
+        runs = [end(make_run(task)) for _ in range(23)]
+        (row,) = viewer.get(list_url(TASKS)).context["rows"]
+        assert [run.pk for run in row.runs] == [run.pk for run in runs[3:]]
+        assert row.label == "20 of the last 20 runs succeeded"
+
+
+class TestPage:
+    def test_it_tells_what_comes_and_what_was(self, operator: Client) -> None:
+        parent = make_task(name="extract")
+        task = make_task(
+            parent, name="nightly", cron="0 3 * * *", timezone="Asia/Shanghai"
+        )
+        run = end(make_run(task))
+        text = text_of(operator, task_url(task))
+        for part in ("At 03:00 every day", "Asia/Shanghai", "extract", "v1", "Run now"):
+            assert part in text
+        assert f"/admin/tasks_app/taskrun/{run.pk}/" in text
+        assert "1 of 1 succeeded" in text
+
+    def test_its_statements_do_not_grow_with_runs(
+        self, viewer: Client, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        task = make_task(cron="0 3 * * *")
+        for _ in range(2):
+            for _run in range(3):
+                end(make_run(task))
+            # session, user, two of permissions; task, runs, both ways of
+            # dependencies, versions; the clock of the database
+            with django_assert_num_queries(10):
+                viewer.get(task_url(task))
+
+
+def test_names_and_texts_are_inert(operator: Client) -> None:
+    task = make_task(name=NASTY, description=NASTY, command=NASTY, queue=NASTY)
+    run = end(make_run(task, params={"A": NASTY}, reason=NASTY), error=NASTY)
+    child = make_task(task, name="child" + NASTY)
+    for url in (
+        list_url(TASKS),
+        task_url(task),
+        task_url(child),
+        task_url(task, "change"),
+        task_url(task, "delete"),
+        f"/admin/tasks_app/taskrun/{run.pk}/",
+        "/admin/tasks_app/taskrun/",
+        f"/admin/tasks_app/taskrun/?task={NASTY}",
+    ):
+        text = text_of(operator, url)
+        assert "<img src=x" not in text, url
+        assert "&lt;img src=x" in text, url
