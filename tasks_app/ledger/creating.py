@@ -56,12 +56,13 @@ def create(runs: Sequence[NewRun]) -> list[int]:
             INSERT INTO tasks_app_taskrun (
                 task_id, version_id, "trigger", queue, status, scheduled_for, reason,
                 triggered_by, trigger_reason, params, result, start_deadline_at,
-                root_id, parent_id, rerun_of_id, created_at, due_at, next_publish_at, completed_at,
-                attempt, publish_count, error, log_truncated)
+                root_id, parent_id, rerun_of_id, created_at, due_at, next_publish_at,
+                completed_at, attempt, publish_count, error, log_truncated)
             SELECT
                 task_id, version_id, "trigger", queue, status,
                 COALESCE(scheduled_for, {sql.now}), reason, triggered_by,
-                trigger_reason, params, result, {sql.later("start_deadline_seconds")}, root_id, parent_id,
+                trigger_reason, params, result,
+                {sql.later("start_deadline_seconds")}, root_id, parent_id,
                 rerun_of_id, {sql.now}, {sql.now}, {sql.now},
                 CASE WHEN status <> %s THEN {sql.now} END, 0, 0, '', {sql.false}
             FROM {sql.rows(_NEW_RUN)} WHERE true

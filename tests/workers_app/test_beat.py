@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from celery import current_app
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from pytest_django import DjangoAssertNumQueries
 
@@ -75,7 +75,7 @@ def test_a_tick_outlives_a_database_that_is_away(
 
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "plan", away)
-        patch.setattr(module.connection, "close", lambda: None)
+        patch.setattr(connection, "close", lambda: None)
         assert beat.tick() == 1.0
     backdate(make_task(interval_seconds=60), 61)
     beat.tick()
