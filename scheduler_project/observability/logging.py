@@ -14,6 +14,14 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
+_CHATTY = (
+    # Two lines for every doorbell; the ledger tells of every run.
+    "celery.app.trace",
+    "celery.worker.strategy",
+    # Whole URLs, which may hold secrets.
+    "httpx2",
+)
+
 
 def logging_config(level: str) -> dict[str, Any]:
     """The `logging.config.dictConfig` of every Gnomon process.
@@ -55,4 +63,5 @@ def logging_config(level: str) -> dict[str, Any]:
             "stderr": {"class": "logging.StreamHandler", "formatter": "events"}
         },
         "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {name: {"level": "WARNING"} for name in _CHATTY},
     }
