@@ -67,7 +67,7 @@ def duration(length: timedelta) -> str:
     seconds = length.total_seconds()
     if seconds < 1:
         return f"{max(round(seconds * 1000), 0)} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

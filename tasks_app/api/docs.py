@@ -34,7 +34,9 @@ class ProblemOut(serializers.Serializer[Any]):
     permission = serializers.CharField(
         required=False, help_text="The permission that is missing."
     )
-    errors = ProblemErrorOut(many=True, required=False)
+    errors = ProblemErrorOut(  # type: ignore[assignment]  # a field, not the property
+        many=True, required=False
+    )
 
 
 _PROBLEMS = {

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import QuerySet
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.pagination import BasePagination, PageNumberPagination
 from rest_framework.request import Request
@@ -101,7 +100,7 @@ class NewestFirst(BasePagination):
     query_names = ("cursor", "limit")
 
     def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: Any = None
+        self, queryset: Any, request: Request, view: Any = None
     ) -> list[Any]:
         self.url = request.build_absolute_uri()
         limit = _limit(request)

@@ -48,8 +48,8 @@ class ApiView(APIView):
         return Response(status=204)
 
     def finalize_response(
-        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
+        self, request: Request, response: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
         response[HEADER] = request_id(request)
         response.headers.setdefault("Cache-Control", "no-store")

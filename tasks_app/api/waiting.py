@@ -40,9 +40,6 @@ def poll(read: Callable[[], T], is_enough: Callable[[T], bool], seconds: float) 
 
 
 def release_connection() -> None:
-    """Give the connection back to the pool, if there is one."""
-    if (
-        connection.settings_dict["OPTIONS"].get("pool")
-        and not connection.in_atomic_block
-    ):
+    """Give the connection back, to the pool if there is one."""
+    if not connection.in_atomic_block:
         connection.close()

@@ -184,3 +184,7 @@ def test_every_page_stands_in_both_themes(
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 1440, f"{name} is wider than the window"
         visit.screenshot(tmp_path, f"{name}_{theme}")
+        page.set_viewport_size({"width": 320, "height": 800})
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 320, f"{name} is wider than a small window"
+        page.set_viewport_size({"width": 1440, "height": 900})

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from django.test import Client, RequestFactory
 from django.db import OperationalError
+from django.test import Client, RequestFactory
 from kombu.exceptions import OperationalError as BrokerError
 
 from scheduler_project import health

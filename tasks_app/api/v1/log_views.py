@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api import docs
+from tasks_app.api.actors import user_of
 from tasks_app.api.fields import QuerySerializer
 from tasks_app.api.v1.log_stream import LogStream, has_room
 from tasks_app.api.v1.logs import (
@@ -131,7 +132,8 @@ class RunLogsText(ApiView):
 
 async def _awaited(pages: Iterator[str]) -> AsyncIterator[str]:
     """Django would read a plain iterator to its end before it sends anything."""
-    while (page := await sync_to_async(next)(pages, None)) is not None:
+    next_page = sync_to_async(lambda: next(pages, None))
+    while (page := await next_page()) is not None:
         yield page
 
 
@@ -182,7 +184,7 @@ class RunLogsStream(ApiView):
         run = find_run(run_id, TaskRun.objects.only("pk"))
         if not has_room():
             raise TooManyStreams
-        stream = LogStream(run.pk, self._after(request), request.user.pk)
+        stream = LogStream(run.pk, self._after(request), user_of(request).pk)
         return StreamingHttpResponse(
             stream.async_events() if is_async(request) else stream.events(),
             content_type="text/event-stream",

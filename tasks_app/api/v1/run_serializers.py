@@ -64,6 +64,9 @@ class RunOut(serializers.Serializer[TaskRun]):
     status = serializers.ChoiceField(RunStatus.choices)
     trigger = serializers.ChoiceField(Trigger.choices)
     triggered_by = serializers.CharField()
+    trigger_reason = serializers.CharField(
+        help_text="Why a person asked for it, in their words."
+    )
     scheduled_for = serializers.DateTimeField(help_text="The nominal time.")
     created_at = serializers.DateTimeField()
     due_at = serializers.DateTimeField(
@@ -87,15 +90,17 @@ class RunOut(serializers.Serializer[TaskRun]):
     exit_code = serializers.IntegerField(allow_null=True)
     result = serializers.JSONField(allow_null=True)
     error = serializers.CharField()
-    reason = serializers.CharField()
+    reason = serializers.CharField(help_text="Why it ended as it did, or was skipped.")
     params = serializers.DictField()
     version = serializers.IntegerField(
         source="version.number", help_text="Of the task's definition that it runs."
     )
-    root = serializers.IntegerField(
+    root = serializers.IntegerField(  # type: ignore[assignment]  # a field, not the property
         source="root_id", allow_null=True, help_text="The run that began the workflow."
     )
-    parent = serializers.IntegerField(source="parent_id", allow_null=True)
+    parent = serializers.IntegerField(  # type: ignore[assignment]  # as above
+        source="parent_id", allow_null=True
+    )
     rerun_of = serializers.IntegerField(source="rerun_of_id", allow_null=True)
     log_truncated = serializers.BooleanField()
     cancel_requested_at = serializers.DateTimeField(allow_null=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase, HttpResponseRedirect
+from django.http.response import HttpResponseRedirect
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
@@ -23,7 +23,7 @@ _DOCS_POLICY = (
 
 
 @extend_schema(exclude=True)
-class Schema(ApiView, SpectacularAPIView):  # type: ignore[misc]
+class Schema(ApiView, SpectacularAPIView):
     """YAML, or JSON for whoever asks for it by `Accept` or `?format=json`."""
 
     actions = {"get": "schema.read"}
@@ -34,15 +34,15 @@ class Schema(ApiView, SpectacularAPIView):  # type: ignore[misc]
 
 
 @extend_schema(exclude=True)
-class Docs(ApiView, SpectacularSwaggerView):  # type: ignore[misc]
+class Docs(ApiView, SpectacularSwaggerView):
     actions = {"get": "schema.read"}
 
     def query_names(self, serializer: Any) -> list[str]:
         return ["lang", "version"]
 
     def finalize_response(
-        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
+        self, request: Request, response: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         if response.status_code == 401 and _is_browser(request._request):
             target = f"{reverse('admin:login')}?next={request.path}"
             response = HttpResponseRedirect(target)

@@ -152,7 +152,9 @@ class TaskIn(StrictSerializer):
     )
     delivery = serializers.ChoiceField(Delivery.choices, required=False)
     retry = RetryIn(required=False)
-    depends_on = DependencyIn(many=True, required=False, max_length=100)
+    depends_on: serializers.ListSerializer[Any] = serializers.ListSerializer(
+        child=DependencyIn(), required=False, max_length=100
+    )
 
 
 # --- out ---------------------------------------------------------------------------

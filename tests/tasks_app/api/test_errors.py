@@ -94,7 +94,9 @@ def test_head_is_get_without_the_body(reader: APIClient) -> None:
     assert response.content == b""
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/problem+json", "x" * 9000])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "application/problem+json", "x" * 9000]
+)
 def test_the_answer_is_json_whatever_is_accepted(
     reader: APIClient, accept: str
 ) -> None:
@@ -115,7 +117,7 @@ def test_the_answer_is_json_whatever_is_accepted(
     ],
 )
 def test_a_sane_request_id_is_echoed(
-    reader: APIClient, given: str, is_kept: bool
+    reader: APIClient, given: str, *, is_kept: bool
 ) -> None:
     for path in ("/api/v1/me", "/api/v1/nothing"):
         response = reader.get(path, headers={"X-Request-Id": given})

@@ -585,7 +585,7 @@ def test_next_fires(reader: APIClient) -> None:
     make_task(name="x", cron="0 3 * * *", timezone="Asia/Shanghai")
     body = reader.get(
         f"{URL}/x/next-fires",
-        {"count": 2, "from": "2026-01-01T00:00:00Z", "tz": "Asia/Shanghai"},
+        {"count": "2", "from": "2026-01-01T00:00:00Z", "tz": "Asia/Shanghai"},
     ).json()
     assert body == {
         "description": "at 03:00 every day",
