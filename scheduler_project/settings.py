@@ -33,7 +33,7 @@ def _local_secret_key() -> str:
     """
     path = VAR_DIR / "secret_key"
     if not path.exists():
-        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(64))
     return path.read_text()
@@ -98,7 +98,8 @@ TEMPLATES = [
 ]
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+# Only where `collectstatic` puts them together, as an image does.
+STATIC_ROOT = env.str("STATIC_ROOT", default=None)
 WHITENOISE_USE_FINDERS = True  # no collectstatic step between clone and start
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -156,7 +157,12 @@ def _postgresql(url: str) -> dict[str, Any]:
     }
 
 
-def _database(url: str) -> dict[str, Any]:
+def database_settings(url: str) -> dict[str, Any]:
+    """Django's settings of the database at `url`.
+
+    Raises:
+        ImproperlyConfigured: it is neither SQLite nor PostgreSQL.
+    """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return _sqlite(rest.removeprefix("/"))
@@ -168,7 +174,7 @@ def _database(url: str) -> dict[str, Any]:
     )
 
 
-DATABASES = {"default": _database(DATABASE_URL)}
+DATABASES = {"default": database_settings(DATABASE_URL)}
 WEB_DATABASE_CONNECTIONS = env.int("WEB_DATABASE_CONNECTIONS", default=10)
 """Connections to PostgreSQL that one web process keeps at the most."""
 
@@ -296,4 +302,7 @@ UNFOLD = {
     },
 }
 
-LOGGING = logging_config(env.str("LOG_LEVEL", default="INFO"))
+LOGGING = logging_config(
+    level=env.str("LOG_LEVEL", default="INFO"),
+    is_json=env.str("LOG_FORMAT", default="json") == "json",
+)

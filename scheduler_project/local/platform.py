@@ -58,6 +58,7 @@ class Platform:
             "GNOMON_VAR": str(directory),
             "DATABASE_URL": database_url,
             "BROKER_URL": broker_url,
+            "LOG_FORMAT": "text",
             "TASK_EVENTS": "1",  # Flower shows tasks by them
             "CELERY_SKIP_CHECKS": "1",  # `make check` has done them; saves 10 MB each
             "PYTHONUNBUFFERED": "1",
@@ -134,7 +135,7 @@ def use_database(url: str) -> None:
     connections.close_all()
     with suppress(AttributeError):  # there was no connection yet
         del connections["default"]
-    settings.DATABASES["default"] = settings_module._database(url)
+    settings.DATABASES["default"] = settings_module.database_settings(url)
     connections.settings = connections.configure_settings(settings.DATABASES)
 
 

@@ -1,4 +1,4 @@
-"""Logs as events: one JSON object a line, or plain text on a terminal."""
+"""Logs as events: one JSON object a line, or plain text for a person."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ _CHATTY = (
 )
 
 
-def logging_config(level: str) -> dict[str, Any]:
+def logging_config(*, level: str, is_json: bool) -> dict[str, Any]:
     """The `logging.config.dictConfig` of every Gnomon process.
 
     Standard-library loggers (Django, Celery) and structlog's share one handler.
     """
+    # The console draws tracebacks itself.
+    exceptions = [structlog.processors.format_exc_info] if is_json else []
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *_SHARED,
-            structlog.processors.format_exc_info,
+            *exceptions,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if is_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     return {
         "version": 1,
@@ -51,7 +53,7 @@ def logging_config(level: str) -> dict[str, Any]:
                 "()": structlog.stdlib.ProcessorFormatter,
                 "foreign_pre_chain": [
                     *_SHARED,
-                    structlog.processors.format_exc_info,
+                    *exceptions,
                 ],
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,

@@ -43,7 +43,6 @@ def visit(
 ) -> Iterator[Visit]:
     """A signed-in administrator. Whatever the test does, no request may leave the
     origin, and no script may fail."""
-    settings.STATIC_ROOT = None
     cache.clear()
     server = request.getfixturevalue("live_server")
     client = Client()

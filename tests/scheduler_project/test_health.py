@@ -14,12 +14,6 @@ from kombu.exceptions import OperationalError as BrokerError
 from scheduler_project import health
 
 
-@pytest.fixture(autouse=True)
-def no_collected_static_files(settings: Any) -> None:
-    """WhiteNoise warns of a folder that only production has."""
-    settings.STATIC_ROOT = None
-
-
 def test_healthz_needs_no_database() -> None:
     """Without the mark, a query would fail this test."""
     response = Client().get("/healthz")

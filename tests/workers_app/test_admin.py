@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -16,12 +14,6 @@ from workers_app.registration import worker_offline
 pytestmark = pytest.mark.django_db
 
 LIST = "admin:workers_app_workerinfo_changelist"
-
-
-@pytest.fixture(autouse=True)
-def no_collected_static_files(settings: Any) -> None:
-    """WhiteNoise warns of a folder that only production has."""
-    settings.STATIC_ROOT = None
 
 
 def page_of(worker: WorkerInfo) -> str:

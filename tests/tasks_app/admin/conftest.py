@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -44,9 +42,3 @@ def viewer(db: None) -> Client:
 def stranger(db: None) -> Client:
     """May enter the admin, and has no permission at all."""
     return sign_in("sam")
-
-
-@pytest.fixture(autouse=True)
-def no_collected_static_files(settings: Any) -> None:
-    """WhiteNoise warns of a folder that only production has."""
-    settings.STATIC_ROOT = None

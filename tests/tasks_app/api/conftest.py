@@ -44,9 +44,3 @@ def reader(db: None) -> APIClient:
 @pytest.fixture
 def admin(db: None) -> APIClient:
     return client_of(make_user("admin", is_superuser=True))
-
-
-@pytest.fixture(autouse=True)
-def no_collected_static_files(settings: Any) -> None:
-    """WhiteNoise warns of a folder that only production has."""
-    settings.STATIC_ROOT = None

@@ -40,6 +40,7 @@ class Command(BaseCommand):
             loglevel=logging.getLogger().getEffectiveLevel(),
             without_gossip=True,
             without_mingle=True,
+            quiet=True,  # the banner; the start is logged
         )
         worker.start()
         raise SystemExit(worker.exitcode or 0)
