@@ -10,6 +10,7 @@ import os
 import socket
 import time
 import uuid
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -27,7 +28,35 @@ log = structlog.get_logger()
 
 MAX_TICK_SECONDS = 1.0
 """How long a tick may sleep: another process may have made something due sooner."""
+MAX_DRIFT_SECONDS = 1.0
 STOCK_ENTRIES = "stock-entries"
+
+
+class Clock:
+    """Whether leases may be judged by the database's clock (C13).
+
+    Not for two leases after that clock has jumped against the monotonic one, or the
+    database was away: living workers must have the time to renew theirs first.
+    """
+
+    def __init__(self) -> None:
+        self._read: tuple[datetime, float] | None = None
+        self._trusted_from = 0.0
+
+    def distrust(self) -> None:
+        self._read = None
+        self._trusted_from = time.monotonic() + 2 * settings.LEASE_SECONDS
+
+    def is_trusted(self) -> bool:
+        now, tick = ledger.database_now(), time.monotonic()
+        if self._read is not None:
+            before, tick_before = self._read
+            drift = (now - before).total_seconds() - (tick - tick_before)
+            if abs(drift) > MAX_DRIFT_SECONDS:
+                log.warning("beat.clock_jumped", seconds=round(drift, 1))
+                self.distrust()
+        self._read = now, tick
+        return tick >= self._trusted_from
 
 
 class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
@@ -37,6 +66,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._upkeep_at = 0.0
         self._lead_until = 0.0
+        self._clock = Clock()
         super().__init__(*args, **kwargs)
         self.max_interval = MAX_TICK_SECONDS
 
@@ -54,6 +84,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
         except (DatabaseError, InterfaceError) as error:
             log.warning("beat.database_away", error=str(error).strip())
             connection.close()
+            self._clock.distrust()
             return MAX_TICK_SECONDS
 
     def _tick(self, *args: Any, **kwargs: Any) -> float:
@@ -74,7 +105,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
         if time.monotonic() < self._upkeep_at:
             return
         self._upkeep_at = time.monotonic() + settings.UPKEEP_SECONDS
-        if reaped := ledger.reap():
+        if self._clock.is_trusted() and (reaped := ledger.reap()):
             log.warning("beat.reaped", runs=reaped)
         if expired := ledger.expire():
             log.info("beat.expired", runs=expired)

@@ -29,7 +29,7 @@ class Output:
         self,
         run_id: int,
         attempt: int,
-        store: Callable[[LogChunk], None],
+        store: Callable[[LogChunk], bool],
         max_bytes: int,
     ) -> None:
         self._run_id = run_id
@@ -45,6 +45,7 @@ class Output:
         self._tail: deque[tuple[str, str, int]] = deque()
         self._tail_left = max_bytes // 2
         self._cut_bytes = 0
+        self._is_cut = False
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take a piece of output; never blocks."""
@@ -55,17 +56,18 @@ class Output:
         self._take(stream, decoder.decode(data), len(data))
 
     def close(self) -> bool:
-        """Store what is left. Returns whether anything was cut out."""
+        """Store what is left. Returns whether anything was cut out or dropped."""
         for stream, decoder in self._decoders.items():
             self._take(stream, decoder.decode(b"", final=True), 0)
         if self._cut_bytes:
+            self._is_cut = True
             self._add(
                 "gnomon", f"\n[{self._cut_bytes} bytes of output were cut here]\n"
             )
         for stream_name, text, _size in self._tail:
             self._add(stream_name, text)
         self._flush()
-        return self._cut_bytes > 0
+        return self._is_cut
 
     def _take(self, stream: Stream, text: str, size: int) -> None:
         if not text:
@@ -114,10 +116,9 @@ class Output:
         age = monotonic() - self._since
         for stream, texts in self._pieces:
             self._seq += 1
-            self._store(
-                LogChunk(
-                    self._run_id, self._attempt, self._seq, stream, "".join(texts), age
-                )
+            chunk = LogChunk(
+                self._run_id, self._attempt, self._seq, stream, "".join(texts), age
             )
+            self._is_cut |= not self._store(chunk)
         self._pieces = []
         self._pending_bytes = 0

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
+from celery.worker import state
 from kombu.serialization import loads
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class _Answer:
     """What `apply_async` gives back: Celery keeps a weak reference to it."""
 
     __slots__ = ("__weakref__",)
+
+    def terminate(self, signal: Any = None) -> None:
+        """Asked for at a cold shutdown, when the pool itself stops all jobs."""
 
 
 _ANSWER = _Answer()
@@ -64,6 +68,7 @@ class AsyncioPool(BasePool):
         self._threads = ThreadPoolExecutor(OTHER_TASK_THREADS, "tasks")
         self._calls: deque[Callable[[], object]] = deque()
         self._hub_wake: socket.socket | None = None
+        self._is_closed = False
         self._runner.start()
         self._heartbeat.start()
         log.info("worker.started", worker=name, slots=self.limit)
@@ -87,7 +92,7 @@ class AsyncioPool(BasePool):
             call()
             return
         self._calls.append(call)
-        with suppress(BlockingIOError):  # the hub has more than enough to wake it
+        with suppress(OSError):  # it has more than enough to wake it, or has gone
             self._hub_wake.send(b"\0")
 
     def _by_hub(self, call: Callable[..., object]) -> Callable[..., None]:
@@ -132,10 +137,12 @@ class AsyncioPool(BasePool):
         self._in_hub(partial(done, (0, len(tasks), time.monotonic() - started)))
 
     def on_stop(self) -> None:
-        """Warm shutdown: claim nothing more, and let what runs come to its end."""
-        log.info("worker.draining", runs=len(self._runner.leases()))
-        self._runner.drain(None)
-        self._threads.shutdown()
+        """Warm shutdown: claim nothing more, and let what runs come to its end.
+        A cold one, which may come while this waits, stops it."""
+        if not state.should_terminate:
+            log.info("worker.draining", runs=len(self._runner.leases()))
+            self._runner.drain(None)
+            self._threads.shutdown()
         self._close()
 
     def on_terminate(self) -> None:
@@ -145,6 +152,9 @@ class AsyncioPool(BasePool):
     def _close(self) -> None:
         from workers_app.registration import worker_offline  # noqa: PLC0415 - as above
 
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._runner.stop()
         self._heartbeat.stop()
         self._threads.shutdown(wait=False)

@@ -91,10 +91,16 @@ class Writer:
         self._put(_End(finish, answer))
         return await answer
 
-    def append(self, chunk: LogChunk) -> None:
-        """Store a piece of output, before any end that is given later."""
-        if len(self._items) < MAX_HELD_CHUNKS:
-            self._put(chunk)
+    def append(self, chunk: LogChunk) -> bool:
+        """Store a piece of output, before any end that is given later.
+
+        Returns:
+            False if too much is held already, and the piece was dropped.
+        """
+        if len(self._items) >= MAX_HELD_CHUNKS:
+            return False
+        self._put(chunk)
+        return True
 
     def _put(self, item: _Item) -> None:
         with self._wake:

@@ -47,7 +47,13 @@ def describe_cron(expression: str) -> str:
     if step and 60 % int(step[1]) == 0 and int(step[1]) > 1:
         return f"every {int(step[1])} minutes"
     text = CronSim(expression, datetime(2000, 1, 1)).explain()  # noqa: DTZ001 - wall
+    text = re.sub(r"\b(\d*[02-9])?([123])th\b", _ordinal, text)  # it says "31th"
     return text[0].lower() + text[1:]
+
+
+def _ordinal(found: re.Match[str]) -> str:
+    tens, unit = found[1] or "", found[2]
+    return f"{tens}{unit}{'st nd rd'.split()[int(unit) - 1]}"
 
 
 def calendar_warnings(expression: str) -> Iterator[ScheduleWarning]:

@@ -239,6 +239,36 @@ class TestWorkers:
         assert run.status == "succeeded"
         assert not is_online("draining")
 
+    def test_a_worker_that_drains_can_still_be_told_to_quit(
+        self, alone: Platform, tmp_path: Path
+    ) -> None:
+        worker = alone.worker("impatient")
+        started = tmp_path / "started"
+        task = make_task(queue=alone.queue, command=f"touch {started}; sleep 60")
+        run = make_run(task)
+        until(started.exists, alone)
+        worker.terminate()
+        until(lambda: "worker.draining" in alone.logs(), alone)
+        worker.send_signal(signal.SIGQUIT)
+        worker.wait(20)
+        run.refresh_from_db()
+        assert (run.status, run.reason) == ("failed", "worker_shutdown"), alone.logs()
+
+    def test_a_worker_that_is_told_to_quit_stops_its_jobs_and_says_so(
+        self, alone: Platform, tmp_path: Path
+    ) -> None:
+        worker = alone.worker("quitting")
+        pid_file = tmp_path / "pid"
+        task = make_task(queue=alone.queue, command=f"echo $$ > {pid_file}; sleep 60")
+        run = make_run(task)
+        until(lambda: pid_file.exists() and pid_file.read_text(), alone)
+        worker.send_signal(signal.SIGQUIT)
+        worker.wait(20)
+        run.refresh_from_db()
+        assert (run.status, run.reason) == ("failed", "worker_shutdown"), alone.logs()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid_file.read_text()), 0)
+
     def test_the_runs_of_a_killed_worker_are_lost_or_repeated(
         self, alone: Platform, tmp_path: Path
     ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
+
 import pytest
 from celery import current_app
 from django.db import DatabaseError, connection
@@ -12,7 +15,7 @@ from tasks_app import ledger
 from tasks_app.models import TaskRun
 from tests.factories import backdate, claim, make_run, make_task, shift
 from workers_app import beat as module
-from workers_app.beat import LedgerScheduler
+from workers_app.beat import Clock, LedgerScheduler
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -57,6 +60,42 @@ def test_upkeep_reaps_and_expires(beat: LedgerScheduler) -> None:
     lost.refresh_from_db()
     late.refresh_from_db()
     assert (lost.status, late.status) == ("lost", "expired")
+
+
+class TestClock:
+    @pytest.fixture
+    def lost(self) -> TaskRun:
+        run = make_run()
+        claim(run)
+        shift(TaskRun, run.pk, 60, "lease_expires_at")
+        return run
+
+    def test_a_jump_of_the_databases_clock_kills_no_running_run(
+        self, lost: TaskRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        assert clock.is_trusted()
+        ahead = ledger.database_now() + timedelta(hours=1)
+        monkeypatch.setattr(ledger, "database_now", lambda: ahead)
+        assert not clock.is_trusted()
+        assert not clock.is_trusted()
+
+    def test_after_an_outage_living_workers_renew_first(
+        self, lost: TaskRun, beat: LedgerScheduler
+    ) -> None:
+        beat._clock.distrust()
+        beat.tick()
+        lost.refresh_from_db()
+        assert lost.status == "running"
+
+    def test_the_clock_is_trusted_again_after_two_leases(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        clock.distrust()
+        later = time.monotonic() + 61
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert clock.is_trusted()
 
 
 def test_rows_of_tasks_are_not_sent_the_stock_way(beat: LedgerScheduler) -> None:

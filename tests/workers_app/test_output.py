@@ -9,6 +9,16 @@ from tasks_app.ledger import LogChunk
 from workers_app.output import CHUNK_BYTES, Output
 
 
+def stored_in(chunks: list[LogChunk]) -> Callable[[LogChunk], bool]:
+    """A store that takes everything."""
+
+    def store(chunk: LogChunk) -> bool:
+        chunks.append(chunk)
+        return True
+
+    return store
+
+
 def collect(
     write: Callable[[Output], None], max_bytes: int = 1_000_000
 ) -> tuple[list[LogChunk], bool]:
@@ -16,7 +26,7 @@ def collect(
 
     async def attempt() -> tuple[list[LogChunk], bool]:
         chunks: list[LogChunk] = []
-        output = Output(7, 2, chunks.append, max_bytes)
+        output = Output(7, 2, stored_in(chunks), max_bytes)
         write(output)
         return chunks, output.close()
 
@@ -100,7 +110,7 @@ def test_too_much_output_keeps_head_and_tail_and_says_how_much_was_cut() -> None
 def test_output_is_stored_within_a_second_while_the_job_runs() -> None:
     async def attempt() -> list[LogChunk]:
         chunks: list[LogChunk] = []
-        output = Output(1, 1, chunks.append, 1000)
+        output = Output(1, 1, stored_in(chunks), 1000)
         output.write("stdout", b"early")
         async with asyncio.timeout(5):
             while not chunks:
@@ -108,3 +118,12 @@ def test_output_is_stored_within_a_second_while_the_job_runs() -> None:
         return chunks
 
     assert text_of(asyncio.run(attempt())) == "early"
+
+
+def test_a_piece_that_could_not_be_kept_is_told() -> None:
+    async def attempt() -> bool:
+        output = Output(1, 1, lambda _chunk: False, 1000)
+        output.write("stdout", b"lost")
+        return output.close()
+
+    assert asyncio.run(attempt())
