@@ -78,7 +78,7 @@ TASK = OpenApiParameter(
 )
 PROJECT = OpenApiParameter(
     "project",
-    OpenApiTypes.STR,
+    {"type": "string", "minLength": 1, "maxLength": 100},
     description="The project of the name, should several have such a task.",
 )
 IDEMPOTENCY_KEY = OpenApiParameter(

@@ -23,6 +23,11 @@ class Text(serializers.CharField):
 
     default_error_messages = {"not_a_string": "Not a string."}
 
+    def __init__(self, **kwargs: Any) -> None:
+        if not kwargs.get("allow_blank"):
+            kwargs.setdefault("min_length", 1)  # for the schema: blank comes first
+        super().__init__(**kwargs)
+
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("not_a_string")

@@ -34,7 +34,10 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        serializer = self.queries.get((request.method or "").lower())
+        method = (request.method or "").lower()
+        if not hasattr(self, method):
+            return  # 405 follows
+        serializer = self.queries.get("get" if method == "head" else method)
         given = request.query_params.dict()
         check_query_names(given, self.query_names(serializer))
         self.query = serializer.parse(given) if serializer else {}

@@ -57,6 +57,11 @@ class LinksField(serializers.Field[Any, Any, Any, Any]):
         }
 
 
+@extend_schema_field({"description": "Any JSON value; null while there is none."})
+class AnyJson(serializers.JSONField):
+    pass
+
+
 class RunOut(serializers.Serializer[TaskRun]):
     id = serializers.IntegerField()
     task = TaskRef()
@@ -88,7 +93,7 @@ class RunOut(serializers.Serializer[TaskRun]):
     worker_id = serializers.IntegerField(allow_null=True)
     queue = serializers.CharField()
     exit_code = serializers.IntegerField(allow_null=True)
-    result = serializers.JSONField(allow_null=True)
+    result = AnyJson()
     error = serializers.CharField()
     reason = serializers.CharField(help_text="Why it ended as it did, or was skipped.")
     params = serializers.DictField()

@@ -59,7 +59,7 @@ class NextFiresQuery(QuerySerializer):
     tz = Timezone(
         required=False, max_length=64, help_text="Show the times in this time zone."
     )
-    project = serializers.CharField(required=False, max_length=100)
+    project = Text(required=False, max_length=100)
 
     def get_fields(self) -> dict[str, Any]:
         after = Moment(required=False, help_text="Only fires after this; now if empty.")

@@ -7,14 +7,13 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from tasks_app.api import docs
 from tasks_app.api.actors import actor_of, user_of
-from tasks_app.api.fields import QuerySerializer, refuse_fields
+from tasks_app.api.fields import QuerySerializer, Text, refuse_fields
 from tasks_app.api.idempotency import idempotent
 from tasks_app.api.pagination import Pages
 from tasks_app.api.preconditions import check_if_match, etag, is_unchanged
@@ -44,7 +43,7 @@ from tasks_app.services.tasks import (
 
 
 class ProjectQuery(QuerySerializer):
-    project = serializers.CharField(required=False, max_length=100)
+    project = Text(required=False, max_length=100)
 
 
 def task_response(task: Task, request: Request, status: int = 200) -> Response:

@@ -30,6 +30,7 @@ START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
         ("0 0 * * MON#2", "at 00:00 on the second Monday of the month"),
         ("30 2 L * *", "at 02:30 on the last day of every month"),
         ("0 0 29 2 *", "at 00:00 on February 29"),
+        ("0 0 31 * *", "at 00:00 on the 31st day of every month"),
     ],
 )
 def test_the_description_is_short_and_true(expression: str, text: str) -> None:
