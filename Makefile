@@ -38,8 +38,8 @@ bench: setup ## measure the platform beside plain Celery, on PostgreSQL
 	@$(MANAGE) bench $(ARGS)
 
 test: setup ## run all tests, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest --db sqlite
-	$(BIN)/python -m pytest --db postgres
+	$(BIN)/python -m pytest --db sqlite -n 2 --dist loadfile
+	$(BIN)/python -m pytest --db postgres -n 2 --dist loadfile
 
 check: lint types contracts migrations deploy test ## all that has to pass
 

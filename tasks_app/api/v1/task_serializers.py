@@ -15,7 +15,15 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.reverse import reverse
 
-from tasks_app.api.fields import Moment, StrictSerializer, Text, Timezone, Whole
+from tasks_app.api.fields import (
+    MAX_ID,
+    Moment,
+    StrictSerializer,
+    Text,
+    Timezone,
+    Whole,
+    whole_number,
+)
 from tasks_app.api.v1.lookups import MAX_NAME_LENGTH, id_of
 from tasks_app.api.v1.task_input import RETRY_FIELDS, rule_fields
 from tasks_app.choices import (
@@ -102,8 +110,9 @@ class TaskReference(serializers.Field[Any, Any, Any, Any]):
     default_error_messages = {"invalid": "A task's id or name."}
 
     def to_internal_value(self, data: Any) -> int | str:
-        if type(data) is int and data > 0:
-            return data
+        number = whole_number(data)
+        if number is not None and 0 < number <= MAX_ID:
+            return number
         if isinstance(data, str) and 0 < len(data) <= MAX_NAME_LENGTH:
             return id_of(data) or data
         return self.fail("invalid")

@@ -211,6 +211,8 @@ BAD = [
     ({"depends_on": [{"task": "none"}]}, "/depends_on/0/task", "unknown_task"),
     ({"depends_on": [{"task": 10**18}]}, "/depends_on/0/task", "unknown_task"),
     ({"depends_on": [{"task": -1}]}, "/depends_on/0/task", "invalid"),
+    ({"depends_on": [{"task": 1e300}]}, "/depends_on/0/task", "invalid"),
+    ({"timeout_seconds": 1e300}, "/timeout_seconds", "max_value"),
     ({"depends_on": [{"task": None}]}, "/depends_on/0/task", "null"),
     ({"depends_on": [{}]}, "/depends_on/0/task", "required"),
     ({"depends_on": {"task": 1}}, "/depends_on", "not_a_list"),
@@ -252,6 +254,11 @@ def test_create_refuses_a_cron(admin: APIClient, cron: str) -> None:
     response = admin.post(URL, {**SHELL, "schedule": {"cron": cron}})
     assert response.status_code == 400
     assert list(codes(response)) == ["/schedule/cron"]
+
+
+def test_a_whole_number_may_have_a_point(admin: APIClient) -> None:
+    task = create(admin, timeout_seconds=60.0)
+    assert task["timeout_seconds"] == 60
 
 
 def test_a_leap_day_is_a_schedule(admin: APIClient) -> None:

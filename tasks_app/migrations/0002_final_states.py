@@ -1,4 +1,4 @@
-"""The project `default`, and a trigger that keeps terminal states as they are (C2)."""
+"""A trigger that keeps terminal states as they are (C2)."""
 
 from django.db import migrations
 
@@ -50,16 +50,9 @@ def drop_trigger(apps, schema_editor):
         schema_editor.execute("DROP TRIGGER run_outcome_is_final")
 
 
-def add_default_project(apps, schema_editor):
-    apps.get_model("tasks_app", "Project").objects.get_or_create(
-        name="default", defaults={"description": "For tasks that name no project."}
-    )
-
-
 class Migration(migrations.Migration):
     dependencies = [("tasks_app", "0001_initial")]
 
     operations = [
         migrations.RunPython(add_trigger, drop_trigger),
-        migrations.RunPython(add_default_project, migrations.RunPython.noop),
     ]
