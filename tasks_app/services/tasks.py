@@ -104,6 +104,8 @@ def task_update(
         raise VersionMismatch
     before = _definition(task, task.schedule_rule())
     _apply(task, values)
+    if errors := _timezone_errors(task):  # no rule can be read in such a zone
+        raise InvalidInput(errors)
     rule = task.schedule_rule()
     if schedule is not UNCHANGED:
         rule = _rule(task, schedule)

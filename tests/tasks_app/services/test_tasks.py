@@ -159,6 +159,12 @@ class TestUpdate:
         with pytest.raises(VersionMismatch):
             task_update(task_id=task.pk, values={"command": "x"}, expected_version=7)
 
+    def test_a_wrong_time_zone_is_named(self) -> None:
+        task = make_task(cron="@hourly")
+        with pytest.raises(InvalidInput) as caught:
+            task_update(task_id=task.pk, values={"timezone": "Mars"})
+        assert [error.path for error in caught.value.errors] == [("timezone",)]
+
     def test_a_refused_change_changes_nothing(self) -> None:
         task = make_task(interval_seconds=60)
         with pytest.raises(InvalidInput):
