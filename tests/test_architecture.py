@@ -49,7 +49,7 @@ def test_only_the_ledger_writes_runs_by_the_orm() -> None:
     """No `.status = ...` on a run, and no writing queryset method on TaskRun, outside
     of the ledger. The bench's stock peer is written to be what the ledger is not."""
     found = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)[:60]}"
         for path in modules()
         if path.relative_to(ROOT).parts[:2]
         not in {("tasks_app", "ledger"), ("scheduler_project", "bench")}

@@ -7,237 +7,685 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('django_celery_beat', '0019_alter_periodictasks_options'),
-        ('workers_app', '0001_initial'),
+        ("django_celery_beat", "0019_alter_periodictasks_options"),
+        ("workers_app", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Project',
+            name="Project",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(max_length=100, unique=True)),
-                ('description', models.TextField(blank=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("name", models.SlugField(max_length=100, unique=True)),
+                ("description", models.TextField(blank=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('principal', models.CharField(max_length=200)),
-                ('path', models.CharField(max_length=500)),
-                ('key', models.CharField(max_length=200)),
-                ('body_hash', models.CharField(max_length=64)),
-                ('response', models.JSONField(default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True, db_index=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("principal", models.CharField(max_length=200)),
+                ("path", models.CharField(max_length=500)),
+                ("key", models.CharField(max_length=200)),
+                ("body_hash", models.CharField(max_length=64)),
+                ("response", models.JSONField(default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True, db_index=True)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('principal', 'path', 'key'), name='idempotency_key_unique')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("principal", "path", "key"),
+                        name="idempotency_key_unique",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Task',
+            name="Task",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=200)),
-                ('description', models.TextField(blank=True)),
-                ('status', models.CharField(choices=[('active', 'Active'), ('paused', 'Paused'), ('deleted', 'Deleted')], default='active', max_length=10)),
-                ('executor', models.CharField(help_text='How it runs: shell, http, python, or an added one.', max_length=50)),
-                ('command', models.TextField(blank=True, help_text="What runs: a shell line, a URL, or a registered callable's name.")),
-                ('payload', models.JSONField(blank=True, default=dict, help_text="The executor's other parameters.")),
-                ('timezone', models.CharField(default='UTC', max_length=64)),
-                ('next_fire_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('misfire', models.CharField(choices=[('latest', 'The latest'), ('all', 'All'), ('none', 'None')], default='latest', max_length=10)),
-                ('queue', models.CharField(default='default', max_length=100)),
-                ('timeout_seconds', models.PositiveIntegerField(default=3600, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(2592000)])),
-                ('start_deadline_seconds', models.PositiveIntegerField(blank=True, help_text='A run that has not started by then expires.', null=True, validators=[django.core.validators.MinValueValidator(1)])),
-                ('delivery', models.CharField(choices=[('at_most_once', 'At most once'), ('at_least_once', 'At least once')], default='at_most_once', max_length=15)),
-                ('max_attempts', models.PositiveSmallIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(20)])),
-                ('retry_backoff', models.CharField(choices=[('exponential', 'Exponential with full jitter'), ('constant', 'Constant')], default='exponential', max_length=15)),
-                ('retry_initial_seconds', models.PositiveIntegerField(default=30, validators=[django.core.validators.MaxValueValidator(86400)])),
-                ('retry_max_seconds', models.PositiveIntegerField(default=3600, validators=[django.core.validators.MaxValueValidator(604800)])),
-                ('version', models.PositiveIntegerField(default=1, editable=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='tasks', to='tasks_app.project')),
-                ('schedule', models.OneToOneField(blank=True, help_text='The django-celery-beat row that holds the schedule.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='gnomon_task', to='django_celery_beat.periodictask')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("name", models.CharField(max_length=200)),
+                ("description", models.TextField(blank=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("active", "Active"),
+                            ("paused", "Paused"),
+                            ("deleted", "Deleted"),
+                        ],
+                        default="active",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "executor",
+                    models.CharField(
+                        help_text="How it runs: shell, http, python, or an added one.",
+                        max_length=50,
+                    ),
+                ),
+                (
+                    "command",
+                    models.TextField(
+                        blank=True,
+                        help_text="What runs: a shell line, a URL, or a registered callable's name.",
+                    ),
+                ),
+                (
+                    "payload",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="The executor's other parameters.",
+                    ),
+                ),
+                ("timezone", models.CharField(default="UTC", max_length=64)),
+                (
+                    "next_fire_at",
+                    models.DateTimeField(blank=True, editable=False, null=True),
+                ),
+                (
+                    "misfire",
+                    models.CharField(
+                        choices=[
+                            ("latest", "The latest"),
+                            ("all", "All"),
+                            ("none", "None"),
+                        ],
+                        default="latest",
+                        max_length=10,
+                    ),
+                ),
+                ("queue", models.CharField(default="default", max_length=100)),
+                (
+                    "timeout_seconds",
+                    models.PositiveIntegerField(
+                        default=3600,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2592000),
+                        ],
+                    ),
+                ),
+                (
+                    "start_deadline_seconds",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="A run that has not started by then expires.",
+                        null=True,
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "delivery",
+                    models.CharField(
+                        choices=[
+                            ("at_most_once", "At most once"),
+                            ("at_least_once", "At least once"),
+                        ],
+                        default="at_most_once",
+                        max_length=15,
+                    ),
+                ),
+                (
+                    "max_attempts",
+                    models.PositiveSmallIntegerField(
+                        default=1,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(20),
+                        ],
+                    ),
+                ),
+                (
+                    "retry_backoff",
+                    models.CharField(
+                        choices=[
+                            ("exponential", "Exponential with full jitter"),
+                            ("constant", "Constant"),
+                        ],
+                        default="exponential",
+                        max_length=15,
+                    ),
+                ),
+                (
+                    "retry_initial_seconds",
+                    models.PositiveIntegerField(
+                        default=30,
+                        validators=[django.core.validators.MaxValueValidator(86400)],
+                    ),
+                ),
+                (
+                    "retry_max_seconds",
+                    models.PositiveIntegerField(
+                        default=3600,
+                        validators=[django.core.validators.MaxValueValidator(604800)],
+                    ),
+                ),
+                ("version", models.PositiveIntegerField(default=1, editable=False)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="tasks",
+                        to="tasks_app.project",
+                    ),
+                ),
+                (
+                    "schedule",
+                    models.OneToOneField(
+                        blank=True,
+                        help_text="The django-celery-beat row that holds the schedule.",
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="gnomon_task",
+                        to="django_celery_beat.periodictask",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
-                'permissions': [('trigger_task', 'Can run a task now')],
+                "ordering": ["name"],
+                "permissions": [("trigger_task", "Can run a task now")],
             },
         ),
         migrations.CreateModel(
-            name='TaskDependency',
+            name="TaskDependency",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('condition', models.CharField(choices=[('success', 'On success'), ('failure', 'On failure'), ('done', 'When done')], default='success', max_length=10)),
-                ('child', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='parent_edges', to='tasks_app.task')),
-                ('parent', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='child_edges', to='tasks_app.task')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "condition",
+                    models.CharField(
+                        choices=[
+                            ("success", "On success"),
+                            ("failure", "On failure"),
+                            ("done", "When done"),
+                        ],
+                        default="success",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "child",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="parent_edges",
+                        to="tasks_app.task",
+                    ),
+                ),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="child_edges",
+                        to="tasks_app.task",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'task dependencies',
+                "verbose_name_plural": "task dependencies",
             },
         ),
         migrations.CreateModel(
-            name='TaskRun',
+            name="TaskRun",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('trigger', models.CharField(choices=[('schedule', 'Schedule'), ('api', 'API'), ('admin', 'Admin'), ('dependency', 'Dependency'), ('rerun', 'Rerun')], max_length=12)),
-                ('triggered_by', models.CharField(blank=True, max_length=200)),
-                ('trigger_reason', models.CharField(blank=True, help_text='Why a person asked for it, in their words.', max_length=500)),
-                ('scheduled_for', models.DateTimeField(help_text='The nominal time of the fire.')),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('timed_out', 'Timed out'), ('cancelled', 'Cancelled'), ('lost', 'Lost'), ('skipped', 'Skipped'), ('expired', 'Expired')], max_length=10)),
-                ('reason', models.CharField(blank=True, help_text='Why it ended as it did, or was skipped.', max_length=500)),
-                ('queue', models.CharField(max_length=100)),
-                ('params', models.JSONField(blank=True, default=dict)),
-                ('attempt', models.PositiveIntegerField(default=0)),
-                ('created_at', models.DateTimeField()),
-                ('due_at', models.DateTimeField()),
-                ('start_deadline_at', models.DateTimeField(null=True)),
-                ('next_publish_at', models.DateTimeField()),
-                ('published_at', models.DateTimeField(null=True)),
-                ('publish_count', models.PositiveIntegerField(default=0)),
-                ('lease_expires_at', models.DateTimeField(null=True)),
-                ('cancel_requested_at', models.DateTimeField(null=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('completed_at', models.DateTimeField(null=True)),
-                ('exit_code', models.IntegerField(null=True)),
-                ('result', models.JSONField(null=True)),
-                ('error', models.TextField(blank=True)),
-                ('log_truncated', models.BooleanField(default=False)),
-                ('parent', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='children', to='tasks_app.taskrun')),
-                ('rerun_of', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='reruns', to='tasks_app.taskrun')),
-                ('root', models.ForeignKey(help_text='The run that began the workflow; empty on that run itself.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='descendants', to='tasks_app.taskrun')),
-                ('task', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='tasks_app.task')),
-                ('worker', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='runs', to='workers_app.workerinfo')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                (
+                    "trigger",
+                    models.CharField(
+                        choices=[
+                            ("schedule", "Schedule"),
+                            ("api", "API"),
+                            ("admin", "Admin"),
+                            ("dependency", "Dependency"),
+                            ("rerun", "Rerun"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("triggered_by", models.CharField(blank=True, max_length=200)),
+                (
+                    "trigger_reason",
+                    models.CharField(
+                        blank=True,
+                        help_text="Why a person asked for it, in their words.",
+                        max_length=500,
+                    ),
+                ),
+                (
+                    "scheduled_for",
+                    models.DateTimeField(help_text="The nominal time of the fire."),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("timed_out", "Timed out"),
+                            ("cancelled", "Cancelled"),
+                            ("lost", "Lost"),
+                            ("skipped", "Skipped"),
+                            ("expired", "Expired"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(
+                        blank=True,
+                        help_text="Why it ended as it did, or was skipped.",
+                        max_length=500,
+                    ),
+                ),
+                ("queue", models.CharField(max_length=100)),
+                ("params", models.JSONField(blank=True, default=dict)),
+                ("attempt", models.PositiveIntegerField(default=0)),
+                ("created_at", models.DateTimeField()),
+                ("due_at", models.DateTimeField()),
+                ("start_deadline_at", models.DateTimeField(null=True)),
+                ("next_publish_at", models.DateTimeField()),
+                ("published_at", models.DateTimeField(null=True)),
+                ("publish_count", models.PositiveIntegerField(default=0)),
+                ("lease_expires_at", models.DateTimeField(null=True)),
+                ("cancel_requested_at", models.DateTimeField(null=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("completed_at", models.DateTimeField(null=True)),
+                ("exit_code", models.IntegerField(null=True)),
+                ("result", models.JSONField(null=True)),
+                ("error", models.TextField(blank=True)),
+                ("log_truncated", models.BooleanField(default=False)),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="children",
+                        to="tasks_app.taskrun",
+                    ),
+                ),
+                (
+                    "rerun_of",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="reruns",
+                        to="tasks_app.taskrun",
+                    ),
+                ),
+                (
+                    "root",
+                    models.ForeignKey(
+                        help_text="The run that began the workflow; empty on that run itself.",
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="descendants",
+                        to="tasks_app.taskrun",
+                    ),
+                ),
+                (
+                    "task",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="runs",
+                        to="tasks_app.task",
+                    ),
+                ),
+                (
+                    "worker",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="runs",
+                        to="workers_app.workerinfo",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
-                'permissions': [('cancel_taskrun', 'Can cancel a run')],
+                "ordering": ["-id"],
+                "permissions": [("cancel_taskrun", "Can cancel a run")],
             },
         ),
         migrations.CreateModel(
-            name='RunLog',
+            name="RunLog",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('attempt', models.PositiveIntegerField()),
-                ('seq', models.PositiveIntegerField()),
-                ('at', models.DateTimeField()),
-                ('stream', models.CharField(max_length=6)),
-                ('text', models.TextField()),
-                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='logs', to='tasks_app.taskrun')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField()),
+                ("seq", models.PositiveIntegerField()),
+                ("at", models.DateTimeField()),
+                ("stream", models.CharField(max_length=6)),
+                ("text", models.TextField()),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="logs",
+                        to="tasks_app.taskrun",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['run', 'attempt', 'seq'],
+                "ordering": ["run", "attempt", "seq"],
             },
         ),
         migrations.CreateModel(
-            name='RunEvent',
+            name="RunEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('kind', models.CharField(choices=[('created', 'Created'), ('started', 'Started'), ('finished', 'Finished'), ('retried', 'Will be retried'), ('cancel_requested', 'Cancel requested'), ('stale_result', 'Late result refused')], max_length=20)),
-                ('attempt', models.PositiveIntegerField()),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('timed_out', 'Timed out'), ('cancelled', 'Cancelled'), ('lost', 'Lost'), ('skipped', 'Skipped'), ('expired', 'Expired')], help_text="The run's status after the event.", max_length=10)),
-                ('actor', models.CharField(blank=True, max_length=200)),
-                ('detail', models.JSONField(null=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='tasks_app.taskrun')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("created", "Created"),
+                            ("started", "Started"),
+                            ("finished", "Finished"),
+                            ("retried", "Will be retried"),
+                            ("cancel_requested", "Cancel requested"),
+                            ("stale_result", "Late result refused"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("timed_out", "Timed out"),
+                            ("cancelled", "Cancelled"),
+                            ("lost", "Lost"),
+                            ("skipped", "Skipped"),
+                            ("expired", "Expired"),
+                        ],
+                        help_text="The run's status after the event.",
+                        max_length=10,
+                    ),
+                ),
+                ("actor", models.CharField(blank=True, max_length=200)),
+                ("detail", models.JSONField(null=True)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="events",
+                        to="tasks_app.taskrun",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='TaskVersion',
+            name="TaskVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('definition', models.JSONField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='tasks_app.task')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                ("definition", models.JSONField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "task",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="versions",
+                        to="tasks_app.task",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['task', 'number'],
+                "ordering": ["task", "number"],
             },
         ),
         migrations.AddField(
-            model_name='taskrun',
-            name='version',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tasks_app.taskversion'),
+            model_name="taskrun",
+            name="version",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="tasks_app.taskversion",
+            ),
         ),
         migrations.AddIndex(
-            model_name='task',
-            index=models.Index(condition=models.Q(('status', 'active')), fields=['next_fire_at'], name='task_due'),
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("status", "active")),
+                fields=["next_fire_at"],
+                name="task_due",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'deleted'), _negated=True), fields=('project', 'name'), name='task_name_unique_in_project', violation_error_message='The project has a task of this name.'),
+            model_name="task",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "deleted"), _negated=True),
+                fields=("project", "name"),
+                name="task_name_unique_in_project",
+                violation_error_message="The project has a task of this name.",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.CheckConstraint(condition=models.Q(('delivery', 'at_least_once'), ('max_attempts', 1), _connector='OR'), name='task_retries_are_opt_in'),
+            model_name="task",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("delivery", "at_least_once"), ("max_attempts", 1), _connector="OR"
+                ),
+                name="task_retries_are_opt_in",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskdependency',
-            constraint=models.UniqueConstraint(fields=('parent', 'child'), name='dependency_unique'),
+            model_name="taskdependency",
+            constraint=models.UniqueConstraint(
+                fields=("parent", "child"), name="dependency_unique"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskdependency',
-            constraint=models.CheckConstraint(condition=models.Q(('parent', models.F('child')), _negated=True), name='dependency_not_on_itself'),
+            model_name="taskdependency",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("parent", models.F("child")), _negated=True),
+                name="dependency_not_on_itself",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='runlog',
-            constraint=models.UniqueConstraint(fields=('run', 'attempt', 'seq'), name='log_chunk_unique'),
+            model_name="runlog",
+            constraint=models.UniqueConstraint(
+                fields=("run", "attempt", "seq"), name="log_chunk_unique"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskversion',
-            constraint=models.UniqueConstraint(fields=('task', 'number'), name='task_version_unique'),
+            model_name="taskversion",
+            constraint=models.UniqueConstraint(
+                fields=("task", "number"), name="task_version_unique"
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('status', 'queued')), fields=['next_publish_at'], name='run_to_publish'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(("status", "queued")),
+                fields=["next_publish_at"],
+                name="run_to_publish",
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['lease_expires_at'], name='run_lease'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(("status", "running")),
+                fields=["lease_expires_at"],
+                name="run_lease",
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('start_deadline_at__isnull', False), ('status', 'queued')), fields=['start_deadline_at'], name='run_start_deadline'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(
+                    ("start_deadline_at__isnull", False), ("status", "queued")
+                ),
+                fields=["start_deadline_at"],
+                name="run_start_deadline",
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(fields=['task', '-id'], name='run_of_task'),
+            model_name="taskrun",
+            index=models.Index(fields=["task", "-id"], name="run_of_task"),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(fields=['status', '-id'], name='run_in_status'),
+            model_name="taskrun",
+            index=models.Index(fields=["status", "-id"], name="run_in_status"),
         ),
         migrations.AddConstraint(
-            model_name='taskrun',
-            constraint=models.UniqueConstraint(condition=models.Q(('trigger', 'schedule')), fields=('task', 'scheduled_for'), name='run_unique_fire'),
+            model_name="taskrun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("trigger", "schedule")),
+                fields=("task", "scheduled_for"),
+                name="run_unique_fire",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskrun',
-            constraint=models.UniqueConstraint(condition=models.Q(('trigger', 'dependency')), fields=('root', 'task'), name='run_unique_in_workflow'),
+            model_name="taskrun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("trigger", "dependency")),
+                fields=("root", "task"),
+                name="run_unique_in_workflow",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskrun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'running'), _negated=True), models.Q(('attempt__gte', 1), ('lease_expires_at__isnull', False), ('started_at__isnull', False), ('worker__isnull', False)), _connector='OR'), name='run_running_has_lease'),
+            model_name="taskrun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "running"), _negated=True),
+                    models.Q(
+                        ("attempt__gte", 1),
+                        ("lease_expires_at__isnull", False),
+                        ("started_at__isnull", False),
+                        ("worker__isnull", False),
+                    ),
+                    _connector="OR",
+                ),
+                name="run_running_has_lease",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskrun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('completed_at__isnull', False), ('status__in', ['cancelled', 'expired', 'failed', 'lost', 'skipped', 'succeeded', 'timed_out'])), models.Q(('completed_at__isnull', True), ('status__in', ['queued', 'running'])), _connector='OR'), name='run_terminal_has_completed_at'),
+            model_name="taskrun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("completed_at__isnull", False),
+                        (
+                            "status__in",
+                            [
+                                "cancelled",
+                                "expired",
+                                "failed",
+                                "lost",
+                                "skipped",
+                                "succeeded",
+                                "timed_out",
+                            ],
+                        ),
+                    ),
+                    models.Q(
+                        ("completed_at__isnull", True),
+                        ("status__in", ["queued", "running"]),
+                    ),
+                    _connector="OR",
+                ),
+                name="run_terminal_has_completed_at",
+            ),
         ),
     ]

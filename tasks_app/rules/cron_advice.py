@@ -53,7 +53,7 @@ def describe_cron(expression: str) -> str:
 
 def _ordinal(found: re.Match[str]) -> str:
     tens, unit = found[1] or "", found[2]
-    return f"{tens}{unit}{'st nd rd'.split()[int(unit) - 1]}"
+    return f"{tens}{unit}{('st', 'nd', 'rd')[int(unit) - 1]}"
 
 
 def calendar_warnings(expression: str) -> Iterator[ScheduleWarning]:
