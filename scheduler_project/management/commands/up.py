@@ -90,6 +90,7 @@ class Command(BaseCommand):
                     flower.has_ended(ended)
         except KeyboardInterrupt:
             self.stdout.write("Stopping; a second Ctrl-C kills.")
+            self.stdout.flush()
 
     def _announce(
         self, url: str, password: str | None, flower: _Flower | None, seconds: float
@@ -110,6 +111,7 @@ class Command(BaseCommand):
         for name, text in lines.items():
             self.stdout.write(f"  {name:<8} {text}")
         self.stdout.write("  Ctrl-C stops everything.\n")
+        self.stdout.flush()  # a pipe would keep it until a service says something
 
 
 class _Flower:
