@@ -32,6 +32,7 @@ DOORBELL = "gnomon.doorbell"
 PREFETCH = 8
 """Doorbells held at a time. They are acknowledged at the claim, so a few keep every
 slot filled, and a full worker does not sit on what another could run."""
+ACCEPTED = frozenset({"application/json"})
 OTHER_TASK_THREADS = 4
 
 
@@ -176,10 +177,12 @@ def _run_ids(body: Any, content_type: str, encoding: str) -> list[int]:
     """The run ids of a doorbell's body.
 
     Raises:
+        ContentDisallowed: it is not JSON.
         ValueError: it holds anything but run ids.
     """
     data = bytes(body) if isinstance(body, memoryview) else body
-    _args, kwargs, _embed = loads(data, content_type, encoding, accept={content_type})
+    # Celery refuses other types before; what would run code is not left to that alone.
+    _args, kwargs, _embed = loads(data, content_type, encoding, accept=ACCEPTED)
     run_ids = kwargs.get("run_ids")
     if not isinstance(run_ids, list) or not all(type(i) is int for i in run_ids):
         raise ValueError("a doorbell holds a list of run ids, and nothing else")

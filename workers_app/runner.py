@@ -99,7 +99,14 @@ class Runner:
         Returns:
             Whether all of them have ended within `timeout_seconds`.
         """
-        self._is_draining = True
+        begun = threading.Event()
+
+        def begin() -> None:  # on the loop, so that no claim is just being decided
+            self._is_draining = True
+            begun.set()
+
+        self.loop.call_soon_threadsafe(begin)
+        begun.wait()
         return self._idle.wait(timeout_seconds)
 
     def stop(self) -> None:
@@ -138,8 +145,18 @@ class Runner:
             self._free_slots -= room
             batch = [self._waiting.popleft() for _ in range(room)]
             claim = self.loop.create_task(self._claim(batch))
-            self._claims.add(claim)  # the loop itself keeps only a weak reference
-            claim.add_done_callback(self._claims.discard)
+            self._claims.add(claim)
+            claim.add_done_callback(self._claim_done)
+            self._idle.clear()
+
+    def _claim_done(self, claim: asyncio.Task[None]) -> None:
+        self._claims.discard(claim)
+        self._note_idle()
+        self._claim_soon()
+
+    def _note_idle(self) -> None:
+        if not self._active and not self._claims:
+            self._idle.set()
 
     async def _claim(self, batch: Sequence[tuple[int, _Bell]]) -> None:
         try:
@@ -159,12 +176,10 @@ class Runner:
             bell.left -= 1
             if not bell.left:
                 bell.answer.set_result(bell.runs)
-        self._claim_soon()
 
     def _start(self, run: ClaimedRun) -> asyncio.Task[None]:
         active = _Active(run)
         self._active[run.run_id] = active
-        self._idle.clear()
         active.task = self.loop.create_task(self._run(active))
         return active.task
 
@@ -178,12 +193,13 @@ class Runner:
             finish = _finish(run, outcome, active.stop_reason, output)
             if not await self.writer.finish(finish):
                 log.warning("run.stale_result", **_names(run), status=finish.status)
+        except Exception:  # its lease will expire; the others must not suffer
+            log.exception("run.not_reported", **_names(run))
         finally:
             del self._active[run.run_id]
             self._free_slots += 1
             self._claim_soon()
-            if not self._active:
-                self._idle.set()
+            self._note_idle()
 
     async def _execute(self, active: _Active, output: Output) -> Outcome:
         run = active.run

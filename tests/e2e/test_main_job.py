@@ -45,6 +45,16 @@ def running(
         yield started
 
 
+class Unpickled:
+    """Makes a file wherever it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
 class TestMainJob:
     def test_a_triggered_run_is_executed_and_its_output_is_kept(
         self, running: Platform
@@ -147,7 +157,7 @@ class TestMainJob:
         assert run.events.filter(kind="started").count() == 1
 
     def test_forged_messages_run_nothing_and_the_worker_lives(
-        self, running: Platform
+        self, running: Platform, tmp_path: Path
     ) -> None:
         bystander = make_run(make_task(queue="elsewhere"))
         forged: list[tuple[str, Any]] = [
@@ -162,6 +172,14 @@ class TestMainJob:
             options: dict[str, Any] = {"connection": broker}
             for name, kwargs in forged:
                 current_app.send_task(name, (), kwargs, queue=running.queue, **options)
+            current_app.send_task(
+                "gnomon.doorbell",
+                (),
+                {"run_ids": Unpickled(tmp_path / "code-was-run")},
+                queue=running.queue,
+                serializer="pickle",
+                **options,
+            )
             with broker.Producer() as producer:
                 for body in ({"x": object}, {"x": b"not a task"}):
                     producer.publish(
@@ -171,6 +189,7 @@ class TestMainJob:
         assert run.status == "succeeded"
         bystander.refresh_from_db()
         assert bystander.status == "queued"
+        assert not (tmp_path / "code-was-run").exists()
 
     def test_a_stock_beat_entry_is_sent_once_a_period(self, running: Platform) -> None:
         every, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
