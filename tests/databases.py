@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Generator
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 FOLDER = pytest.StashKey[Path]()
 SERVER = pytest.StashKey["PostgresServer"]()
+
+# Started in the background of a shell, a run ignores SIGINT, and so would the
+# processes that it starts and sends one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("SECRET_KEY", "tests-only-" + "x" * 50)
 

@@ -57,7 +57,8 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         began = time.monotonic()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        # SIGINT too: what a shell starts in the background begins with it ignored.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         self.terminal = Terminal(sys.stdout)
         directory = settings.VAR_DIR.resolve()
