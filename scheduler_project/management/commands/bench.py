@@ -55,7 +55,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", type=Path, help="write the figures to this file")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         # The backlog is for beat to ring for; this process rings for nothing.
         runs_ready.disconnect(dispatch_uid="workers_app.ring")
