@@ -1,4 +1,4 @@
-"""Decisions about the graph of tasks: cycles, descendants, and when a join runs.
+"""Decisions about the graph of tasks: cycles, and when a join runs.
 
 An edge is (parent, child): the child runs after the parent.
 """
@@ -37,11 +37,6 @@ def find_cycle(edges: Iterable[Edge], new_edge: Edge) -> list[int] | None:
     while path[-1] != child:
         path.append(came_from[path[-1]])
     return [parent, *reversed(path)]
-
-
-def reachable(edges: Iterable[Edge], root: int) -> set[int]:
-    """All descendants of `root`; itself only if it lies on a cycle."""
-    return set(_search(_children(edges), root))
 
 
 def _children(edges: Iterable[Edge]) -> dict[int, list[int]]:

@@ -28,11 +28,6 @@ LABELS = {
 }
 
 
-def is_allowed(old: str, new: str) -> bool:
-    """Whether a run may move from `old` to `new`; an unknown state may not move."""
-    return new in ALLOWED.get(old, frozenset())
-
-
 def render_mermaid() -> str:
     """The table as a Mermaid state diagram, in a stable order, for the docs."""
     lines = ["stateDiagram-v2"]

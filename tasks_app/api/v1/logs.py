@@ -13,7 +13,6 @@ from typing import Any
 
 from django.db.models import Q
 
-from tasks_app.choices import RunStatus
 from tasks_app.models import RunLog, TaskRun
 from tasks_app.rules.states import TERMINAL
 
@@ -76,7 +75,3 @@ def run_state(run_id: int) -> Mapping[str, Any] | None:
 
 def has_ended(state: Mapping[str, Any] | None) -> bool:
     return state is None or state["status"] in TERMINAL
-
-
-def is_queued(state: Mapping[str, Any]) -> bool:
-    return bool(state["status"] == RunStatus.QUEUED)
