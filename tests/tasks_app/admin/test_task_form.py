@@ -145,7 +145,8 @@ class TestEdit:
         task = make_task(
             parent,
             interval_seconds=7200,
-            start_at=database_now().replace(microsecond=123456) - timedelta(days=1),
+            # An hour from any fire: one that came due meanwhile would move the cursor.
+            start_at=database_now().replace(microsecond=123456) - timedelta(hours=25),
             timezone="Asia/Shanghai",
             payload={"env": {"A": "b"}},
             start_deadline_seconds=60,
