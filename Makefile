@@ -11,8 +11,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo bench test check lint format types contracts migrations deploy \
-	requirements clean
+.PHONY: help setup up demo bench figures chaos test faults mutants check lint format types contracts \
+	migrations deploy requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,14 +36,27 @@ up: setup ## start the whole platform here; DB=postgres for PostgreSQL
 demo: setup ## run the demo tasks to their ends and show how they ended; DB=postgres
 	@$(MANAGE) demo $(DATABASE) $(ARGS)
 
-bench: setup ## measure the platform beside plain Celery, on PostgreSQL
+bench: setup ## measure the platform beside its peers; ARGS=--help
 	@$(MANAGE) bench $(ARGS)
 
-test: setup ## run all tests, on SQLite and on PostgreSQL
-	$(BIN)/python -m pytest --db sqlite $(PARALLEL)
-	$(BIN)/python -m pytest --db postgres $(PARALLEL)
+figures: setup ## measure all in full, for docs/benchmarks.md; ARGS="throughput ..." for a part
+	@$(MANAGE) bench --full --peers --docs docs $(or $(ARGS),all)
 
-check: lint types contracts migrations deploy test ## all that has to pass
+chaos: setup ## break a whole platform on purpose for a minute, and verify its ledger
+	@$(MANAGE) chaos --seconds 60 $(ARGS)
+
+test: setup ## run all tests but the fault tests, on SQLite and on PostgreSQL
+	$(BIN)/python -m pytest --db sqlite -m "not fault" $(PARALLEL)
+	$(BIN)/python -m pytest --db postgres -m "not fault" $(PARALLEL)
+
+faults: setup ## kill and freeze real processes and servers, on PostgreSQL
+	$(BIN)/python -m pytest --db postgres -m fault $(PARALLEL)
+	$(BIN)/python -m pytest --db sqlite -m fault tests/scheduler_project/chaos
+
+mutants: setup ## take out one safeguard at a time: the suite has to see each
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+check: lint types contracts migrations deploy test faults ## all that has to pass
 
 lint: setup ## style and format
 	$(BIN)/ruff check

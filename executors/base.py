@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from executors.supervisor import JobLease
+
 Stream = Literal["stdout", "stderr"]
 WriteOutput = Callable[[Stream, bytes], None]
 
@@ -48,18 +50,24 @@ class RunContext:
     `payload` has passed the executor's schema. `environment` holds what the platform
     tells the job (`GNOMON_RUN_ID`, `GNOMON_ATTEMPT`, `GNOMON_SCHEDULED_FOR`,
     `PARAM_*`). `write` takes output as it comes, never blocks, and may drop what
-    exceeds a cap. `grace_seconds` is the time between SIGTERM and SIGKILL.
+    exceeds a cap. `grace_seconds` is the time between SIGTERM and SIGKILL. `lease` is
+    what the job may not outlive; None where there is no ledger.
     """
 
     payload: Mapping[str, Any]
     environment: Mapping[str, str]
     write: WriteOutput
     grace_seconds: float = 10.0
+    lease: JobLease | None = None
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """One way of doing work. Registered by name under `gnomon.executors`."""
+    """One way of doing work. Registered by name under `gnomon.executors`.
+
+    Two more methods may be there: `target(payload) -> str` says what host and port a
+    payload calls, and `async aclose()` gives back what is held for the running loop.
+    """
 
     @property
     def name(self) -> str: ...

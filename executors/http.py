@@ -21,6 +21,7 @@ from executors.base import Outcome, OutcomeStatus, RunContext
 from executors.formats import add_format
 from executors.matching import MatchTookTooLong, search
 from executors.text import one_line, storable
+from executors.turns import Turns
 
 DEFAULT_BODY_BYTES = 65_536
 MAX_BODY_BYTES = 1_048_576
@@ -30,6 +31,13 @@ CALLS_PER_CLIENT = 50
 """httpx2 walks all of a client's connections for every call: 5,000 at a time through
 one client took 51 s of CPU, through clients of 50 calls 11 s."""
 KEPT_CLIENTS = 4
+CONNECTING = 100
+CONNECTING_SECONDS = 0.25
+"""Calls that connect at a time, each for so long at the most: 5,000 at once kept one
+loop busy for longer than their connect timeouts, and every second one failed."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_HOST_LENGTH = 255
+"""Of a name that resolves (RFC 1035, 2.3.4)."""
 
 KEPT_HEADERS = (
     "content-length", "content-type", "date", "etag", "last-modified", "location",
@@ -232,6 +240,13 @@ class HttpExecutor:
     name = "http"
     schema = SCHEMA
 
+    def target(self, payload: Mapping[str, Any]) -> str:
+        """The host and port of the URL, in lower case."""
+        url = httpx2.URL(payload["command"])
+        host = url.raw_host.decode()[:MAX_HOST_LENGTH].lower()
+        shown = f"[{host}]" if ":" in host else host
+        return f"{shown}:{url.port or DEFAULT_PORTS[url.scheme]}"
+
     async def run(self, context: RunContext) -> Outcome:
         """Make the call; cancellation closes its connection at once."""
         try:
@@ -252,8 +267,10 @@ async def _call(context: RunContext) -> Answer:
     payload = context.payload
     limit = payload.get("max_body_bytes", DEFAULT_BODY_BYTES)
     started = time.monotonic()
+    clients = _running_loop_clients()
     async with (
-        _running_loop_clients().borrow() as client,
+        clients.connecting.take() as turn,
+        clients.borrow() as client,
         client.stream(
             payload.get("method", "GET"),
             payload["command"],
@@ -264,6 +281,7 @@ async def _call(context: RunContext) -> Answer:
                 connect=payload.get("connect_timeout_seconds", CONNECT_TIMEOUT_SECONDS),
             ),
             follow_redirects=payload.get("follow_redirects", False),
+            extensions={"trace": turn.trace},
         ) as response,
     ):
         body, is_truncated = await _read(response, limit)
@@ -417,6 +435,7 @@ class _Clients:
 
     def __init__(self) -> None:
         self._calls: dict[httpx2.AsyncClient, int] = {}
+        self.connecting = Turns(CONNECTING, CONNECTING_SECONDS)
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[httpx2.AsyncClient]:

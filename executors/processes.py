@@ -1,50 +1,76 @@
-"""One job's processes: started in a group of their own, streamed, and all ended.
+"""One job's processes: started by the job supervisor, streamed, and all ended.
 
-Pipes and the process's pidfd are watched by the event loop itself, without asyncio's
-subprocess layer. That one reaps the leader before its group can be killed, may lose
-or wait for output that a background child holds back, and needs a child watcher
-(Python 3.11, any loop outside the main thread) that later versions took away.
-Needs Linux 5.3 for pidfd.
+Its pipes are read by the event loop itself, as output comes, or all at once if the job
+ends before watching them would pay. The supervisor tells when the job and all that it
+started have ended, so output that a background child holds back is neither lost nor
+waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
-import logging
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from executors import supervisor
 from executors.base import Stream, WriteOutput
+from executors.supervisor import (
+    JobEnd,
+    JobLease,
+    Link,
+    NotStarted,
+    Order,
+    SupervisorLost,
+    in_memory,
+)
 
 CHUNK_BYTES = 64 * 1024
-LEFTOVER_SECONDS = 2.0
-"""How long after SIGKILL a process may take to vanish before it is reported."""
-
-log = logging.getLogger(__name__)
+WATCH_SECONDS = 0.03
+"""How old a job is when its output begins to be passed on as it comes. Most end before,
+and to tell the event loop of two pipes costs as much as all else here."""
+ANSWER_SECONDS = 5.0
+"""How long the supervisor may take, beyond the grace, to tell a stopped job's end."""
+STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
+STOP_WORDS = {
+    "lease_lost": "stopped, for its worker could not renew its lease, so that the run"
+    " may be started elsewhere",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to start. `environment` is all the process gets; `umask` -1 keeps ours."""
+    """What to start. `environment` is all the process gets; `umask` -1 keeps ours.
+
+    `owner` is the (uid, gid) that the process will have, if not ours. `shields_term`
+    starts it with SIGTERM ignored. `lease` is the one that it may not outlive.
+    """
 
     argv: Sequence[str]
     environment: Mapping[str, str]
     cwd: str
     stdin: bytes | None = None
     umask: int = -1
+    owner: tuple[int, int] | None = None
+    shields_term: bool = False
+    lease: JobLease | None = None
 
 
 class StartFailed(Exception):
     """The process could not be started; `reason` is a stable code."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class JobStopped(Exception):
+    """The job did not end by itself; `reason` is a stable code."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
@@ -56,49 +82,94 @@ async def run_process(
 ) -> int:
     """Run to the end and return the exit code, or minus the number of the signal.
 
-    When this returns or raises, the process group is dead. On cancellation the group
-    gets SIGTERM, `grace_seconds`, SIGKILL; another cancellation cuts the grace. If
-    the process had exited before, the exit code stands and is returned. Raises
-    StartFailed, and whatever `write` raises.
+    When this returns or raises, nothing that the process started is alive. On
+    cancellation it gets SIGTERM, `grace_seconds`, SIGKILL; another cancellation cuts
+    the grace. If it had exited before, the exit code stands and is returned. Raises
+    StartFailed, JobStopped, and whatever `write` raises.
     """
-    job = _Job(command, write)
+    job = await _start(command, write)
     try:
-        await asyncio.shield(job.exited)
-    except asyncio.CancelledError:
-        if not job.exited.done():
-            try:
-                await job.terminate(grace_seconds)
-            finally:
-                await _uninterrupted(job.bury())
-            raise
-    if not job.is_buried:
-        await _uninterrupted(job.bury())
+        await _end_of(job, grace_seconds)
+    except NotStarted as error:
+        raise _explain(error, command) from error
+    except SupervisorLost as error:
+        raise JobStopped(error.reason, str(error)) from error
+    finally:
+        job.close()
     return job.exit_code()
 
 
-class _Job:
-    """A running process, its pipes, and the promise of its exit code."""
+async def _end_of(job: _Job, grace_seconds: float) -> None:
+    try:
+        await asyncio.shield(job.end)
+    except asyncio.CancelledError:
+        if job.end.done():
+            return
+        await _uninterrupted(job.stop(grace_seconds))
+        raise
 
-    def __init__(self, command: Command, write: WriteOutput) -> None:
+
+async def _start(command: Command, write: WriteOutput) -> _Job:
+    try:
+        link = await (await supervisor.current()).connected()
+    except (OSError, RuntimeError) as error:
+        raise StartFailed("start_failed", f"cannot start: {error}") from error
+    return _Job(link, command, write)
+
+
+class _Job:
+    """A running job, its pipes, and the promise of its end."""
+
+    def __init__(self, link: Link, command: Command, write: WriteOutput) -> None:
         self.loop = asyncio.get_running_loop()
-        self.exited: asyncio.Future[None] = self.loop.create_future()
-        self.is_buried = False
         self._write = write
         self._failure: Exception | None = None
-        self._process, self._pidfd = _start(command)
-        self._group = self._process.pid
+        self._link = link
+        self._number = link.number()
         self._pipes: dict[int, Stream] = {}
-        for pipe, stream in self._streams():
-            os.set_blocking(pipe, False)
-            self._pipes[pipe] = stream
-            self.loop.add_reader(pipe, self._on_output, pipe)
-        self.loop.add_reader(self._pidfd, self._on_exit)
+        self._watching: asyncio.TimerHandle | None = None
+        self._is_watched = False
+        files: list[int] = []
+        try:
+            if command.stdin is not None:
+                files.append(in_memory(command.stdin, "stdin"))
+            for stream in STREAMS:
+                files += [self._open(stream, command.owner)]
+        except OSError as error:
+            for file in files:
+                os.close(file)
+            self.close()
+            raise StartFailed(
+                "start_failed", f"cannot start: {error.strerror}"
+            ) from error
+        self._watching = self.loop.call_later(WATCH_SECONDS, self._watch)
+        self.end = link.spawn(
+            self._number,
+            Order(
+                argv=command.argv,
+                environment=command.environment.items(),
+                cwd=command.cwd,
+                umask=command.umask,
+                has_stdin=command.stdin is not None,
+                files=files,
+                shields_term=command.shields_term,
+                lease=command.lease,
+            ),
+        )
 
-    def _streams(self) -> tuple[tuple[int, Stream], tuple[int, Stream]]:
-        stdout, stderr = self._process.stdout, self._process.stderr
-        if stdout is None or stderr is None:
-            raise AssertionError("the process has been started with pipes")
-        return (stdout.fileno(), "stdout"), (stderr.fileno(), "stderr")
+    def _open(self, stream: Stream, owner: tuple[int, int] | None) -> int:
+        """A pipe: the job's end is returned, ours is kept."""
+        reading, writing = os.pipe()
+        self._pipes[reading] = stream
+        os.set_blocking(reading, False)
+        if owner is not None:
+            os.fchown(writing, *owner)  # else it may not open /dev/stderr
+        return writing
+
+    def _watch(self) -> None:
+        self._is_watched = True
+        for pipe in self._pipes:
+            self.loop.add_reader(pipe, self._on_output, pipe)
 
     def _on_output(self, pipe: int) -> int:
         """Pass on one chunk: one only, so that a flood leaves others their turn."""
@@ -107,86 +178,61 @@ class _Job:
         except BlockingIOError:
             return 0
         if not chunk:
-            self._pipes.pop(pipe)
-            self.loop.remove_reader(pipe)
+            self._let_go(pipe)
         elif self._failure is None:
             try:
                 self._write(self._pipes[pipe], chunk)
             except Exception as error:  # noqa: BLE001 - raised again by exit_code()
                 self._failure = error
-                self._signal(signal.SIGKILL)
+                self._link.stop(self._number, 0)
         return len(chunk)
-
-    def _on_exit(self) -> None:
-        self.loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        # The unreaped leader keeps its number from being given to another group.
-        self._signal(signal.SIGKILL)
-        try:
-            _, status = os.waitpid(self._group, 0)
-        except ChildProcessError:
-            # Popen.wait() takes this for exit code 0: a false success.
-            self._process.returncode = -1
-            self._failure = RuntimeError("someone else's waitpid took the exit status")
-        else:
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-        if not _has_members(self._group):
-            self._close_pipes()
-            self.is_buried = True
-        self.exited.set_result(None)
 
     def exit_code(self) -> int:
         if self._failure is not None:
             raise self._failure
-        return int(self._process.returncode)
+        end: JobEnd = self.end.result()
+        if end.stopped:
+            raise JobStopped(end.stopped, STOP_WORDS[end.stopped])
+        return end.code
 
-    async def terminate(self, grace_seconds: float) -> None:
-        """SIGTERM to the group, the grace, SIGKILL."""
-        self._signal(signal.SIGTERM)
-        self._signal(signal.SIGCONT)  # a stopped process would not see the SIGTERM
+    async def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, the grace, SIGKILL, and wait for the end."""
+        self._link.stop(self._number, grace_seconds)
         try:
-            await asyncio.wait({self.exited}, timeout=grace_seconds)
-        finally:
-            self._signal(signal.SIGKILL)
+            await asyncio.wait({self.end}, timeout=grace_seconds + ANSWER_SECONDS)
+        except asyncio.CancelledError:
+            self._link.stop(self._number, 0)
+            await _uninterrupted(self._ended())
+            raise
+        await self._ended()
 
-    async def bury(self) -> None:
-        """Wait until nothing of the group is alive; report what refuses to die."""
-        if self.is_buried:
-            return
-        deadline = self.loop.time() + LEFTOVER_SECONDS
-        await asyncio.wait({self.exited}, timeout=LEFTOVER_SECONDS)
-        pause = 0.001
-        while left := _living_members(self._group):
-            if self.loop.time() > deadline:
-                log.error("process.unkillable: group=%s pids=%s", self._group, left)
-                break
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 0.1)
-        self._close_pipes()
-        self.is_buried = True
+    async def _ended(self) -> None:
+        done, _ = await asyncio.wait({self.end}, timeout=ANSWER_SECONDS)
+        if not done:
+            self._link.give_up()  # it does not answer: all its jobs end with it
+            await asyncio.wait({self.end})
+        self.end.exception()  # what it was does not matter: the job has been stopped
 
-    def _close_pipes(self) -> None:
+    def close(self) -> None:
         """Pass on what the dead left in the pipes, then let go of them.
 
-        A process that left the group may hold a pipe open and write for ever: no
-        more than one pipeful is taken.
+        No more than one pipeful: whoever got hold of the other end may write for ever.
         """
+        if self._watching is not None:
+            self._watching.cancel()
         for pipe in tuple(self._pipes):
-            left = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
-            while left > 0 and (size := self._on_output(pipe)):
-                left -= size
-            if self._pipes.pop(pipe, None):
-                self.loop.remove_reader(pipe)
-        for file in (self._process.stdout, self._process.stderr):
-            if file is not None:
-                file.close()
+            if size := self._on_output(pipe):
+                left = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) - size
+                while left > 0 and (size := self._on_output(pipe)):
+                    left -= size
+            if pipe in self._pipes:
+                self._let_go(pipe)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process.returncode is not None:
-            return  # reaped: the number may be another group's by now
-        # PermissionError: all that is left has changed its user.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._group, number)
+    def _let_go(self, pipe: int) -> None:
+        del self._pipes[pipe]
+        if self._is_watched:
+            self.loop.remove_reader(pipe)
+        os.close(pipe)
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
@@ -203,65 +249,19 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
         raise cancelled
 
 
-def _start(command: Command) -> tuple[subprocess.Popen[bytes], int]:
-    stdin = _stdin(command.stdin)
-    try:
-        # Never preexec_fn: it turns vfork off, which is 10 times slower.
-        process = subprocess.Popen(  # noqa: S603 - to run commands is the purpose
-            command.argv,
-            bufsize=0,
-            cwd=command.cwd,
-            env=command.environment,
-            start_new_session=True,
-            stderr=subprocess.PIPE,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            umask=command.umask,
-        )
-    except (OSError, ValueError) as error:
-        raise _explain(error, command) from error
-    finally:
-        if stdin != subprocess.DEVNULL:
-            os.close(stdin)
-    try:
-        return process, os.pidfd_open(process.pid)
-    except OSError as error:
-        with process:
-            os.killpg(process.pid, signal.SIGKILL)
-        raise _explain(error, command) from error
-
-
-def _stdin(content: bytes | None) -> int:
-    """A file in memory: unlike a pipe it never blocks and cannot break."""
-    if content is None:
-        return subprocess.DEVNULL
-    try:
-        file = os.memfd_create("stdin")
-    except OSError as error:
-        raise StartFailed("start_failed", f"cannot start: {error.strerror}") from error
-    left = memoryview(content)
-    while left:
-        left = left[os.write(file, left) :]
-    os.lseek(file, 0, os.SEEK_SET)
-    return file
-
-
-def _explain(error: Exception, command: Command) -> StartFailed:
+def _explain(error: NotStarted, command: Command) -> StartFailed:
     """Name the cause of a failed start; the system's errno alone is ambiguous."""
-    number = getattr(error, "errno", None)
     program = command.argv[0]
-    if getattr(error, "filename", None) == command.cwd and program != command.cwd:
-        return _explain_cwd(number, command.cwd)
-    if number in {errno.ENOENT, errno.ENOTDIR}:
+    if error.where == "cwd":
+        return _explain_cwd(error.errno, command.cwd)
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         if _exists(program, command):
             return StartFailed(
                 "interpreter_not_found",
                 f"the interpreter in the first line of {program} does not exist",
             )
         return StartFailed("command_not_found", f"there is no program {program}")
-    reason, words = START_FAILURES.get(
-        number or 0, ("start_failed", getattr(error, "strerror", None) or str(error))
-    )
+    reason, words = START_FAILURES.get(error.errno, ("start_failed", str(error)))
     return StartFailed(reason, f"cannot start {program[:200]}: {words}")
 
 
@@ -291,38 +291,3 @@ def _exists(program: str, command: Command) -> bool:
     if "/" in program:
         return Path(command.cwd, program).exists()
     return shutil.which(program, path=command.environment.get("PATH")) is not None
-
-
-def _has_members(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _living_members(group: int) -> list[int]:
-    """The processes of the group that are not zombies.
-
-    A killed orphan stays a zombie until init reaps it, which in a container without
-    one is never; it runs no more, but counts for killpg().
-    """
-    if not _has_members(group):
-        return []
-    return [pid for pid in _all_processes() if _lives_in(pid, group)]
-
-
-def _all_processes() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _lives_in(pid: int, group: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    # proc(5): pid (comm) state ppid pgrp; comm may contain blanks and brackets.
-    state, _, process_group = stat.rpartition(b")")[2].split()[:3]
-    return int(process_group) == group and state not in {b"Z", b"X"}

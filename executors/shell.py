@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
+from pwd import struct_passwd
 from typing import Any
 
+from executors import containment, supervisor
 from executors.base import Outcome, OutcomeStatus, RunContext, Stream, WriteOutput
-from executors.processes import Command, StartFailed, run_process
+from executors.isolation import (
+    RunAsRefused,
+    bwrap,
+    prlimit,
+    setpriv,
+    tools_of,
+    user_of,
+)
+from executors.processes import Command, JobStopped, StartFailed, run_process
+from executors.results import ResultInvalid, create_result, take_result
 from executors.text import one_line
 
 INHERITED = (
@@ -23,7 +35,9 @@ ERROR_TAIL_BYTES = 2000
 SCHEMA: Mapping[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "Shell command",
-    "description": "Runs a command on the worker, in a process group of its own.",
+    "description": "Runs a command on the worker. When it ends, so does all that it"
+    " started. A JSON value of up to 64 KiB that it writes to the file $GNOMON_OUTPUT"
+    " becomes the run's result.",
     "type": "object",
     "additionalProperties": False,
     "oneOf": [{"required": ["command"]}, {"required": ["argv"]}],
@@ -96,6 +110,59 @@ SCHEMA: Mapping[str, Any] = {
             "x-allowed": "three or four octal digits such as 022",
             "examples": ["022"],
         },
+        "isolation": {
+            "title": "Isolation",
+            "description": "none: as the worker's user. uid: as the user in run_as, who"
+            " cannot become root. bwrap: in a sandbox where only the working directory"
+            " and an empty /tmp can be written and no other process is seen. The worker"
+            " shows which of them its host allows.",
+            "type": "string",
+            "enum": ["none", "uid", "bwrap"],
+            "default": "none",
+            "examples": ["bwrap"],
+        },
+        "run_as": {
+            "title": "Run as",
+            "description": "The user for isolation uid or bwrap; not root and not the"
+            " worker's own. Needs a worker that runs as root.",
+            "type": "string",
+            "pattern": "^[A-Za-z_][A-Za-z0-9_.-]{0,31}$",
+            "x-allowed": "a user name such as nobody",
+            "examples": ["nobody"],
+        },
+        "limits": {
+            "title": "Limits",
+            "description": "Of each process of the job, except processes, which counts"
+            " all of its user's.",
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "cpu_seconds": {"type": "integer", "minimum": 1, "maximum": 31_536_000},
+                "memory_bytes": {
+                    "type": "integer",
+                    "minimum": 16_777_216,
+                    "maximum": 2**50,
+                },
+                "file_bytes": {"type": "integer", "minimum": 0, "maximum": 2**50},
+                "processes": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+            },
+            "examples": [{"cpu_seconds": 600, "memory_bytes": 1_073_741_824}],
+        },
+    },
+    "if": {
+        "properties": {"isolation": {"const": "uid"}},
+        "required": ["isolation"],
+    },
+    "then": {"required": ["run_as"]},
+    "else": {
+        "if": {
+            "properties": {"isolation": {"const": "bwrap"}},
+            "required": ["isolation"],
+        },
+        "else": {
+            "not": {"required": ["run_as"]},
+            "x-allowed": "without run_as, which needs isolation uid or bwrap",
+        },
     },
 }
 
@@ -108,21 +175,49 @@ class ShellExecutor:
     name = "shell"
     schema = SCHEMA
 
+    async def aclose(self) -> None:
+        """End the running loop's job supervisor."""
+        await supervisor.aclose()
+
     async def run(self, context: RunContext) -> Outcome:
         """Run to the end; on cancellation SIGTERM, grace, SIGKILL, then re-raise."""
         output = _Output(context.write)
+        result = (await supervisor.current()).result_file()
         try:
+            await _demand(context.payload)
             code = await run_process(
-                _command(context),
+                _command(context, result),
                 write=output.write,
                 grace_seconds=context.grace_seconds,
             )
-        except StartFailed as error:
-            return Outcome(
-                OutcomeStatus.FAILED, error=one_line(str(error)), reason=error.reason
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(result)
+            if isinstance(error, StartFailed | JobStopped | RunAsRefused):
+                return Outcome(
+                    OutcomeStatus.FAILED,
+                    error=one_line(str(error)),
+                    reason=error.reason,
+                )
+            raise
+        return _with_result(_outcome(code, output, context.payload), result, output)
+
+
+async def _demand(payload: Mapping[str, Any]) -> None:
+    """Raise StartFailed if the host lacks what the payload asks for."""
+    for tool in tools_of(payload):
+        if lack := await containment.missing(tool):
+            asked = "limits" if tool == "limits" else f"isolation {tool}"
+            raise StartFailed(
+                "isolation_unavailable", f"{asked} is not available here: {lack}"
             )
-        is_shell = "command" in context.payload
-        return _outcome(code, output.last_error_line(), is_shell=is_shell)
+    is_root = "run_as" not in payload and os.geteuid() == 0
+    if is_root and "processes" in payload.get("limits", {}):
+        raise StartFailed(
+            "isolation_unavailable",
+            "limits.processes does not bind root, as whom this worker runs: name"
+            " another user in run_as",
+        )
 
 
 class _Output:
@@ -142,40 +237,77 @@ class _Output:
         return next((line for line in map(one_line, reversed(lines)) if line), "")
 
 
-def _command(context: RunContext) -> Command:
+def _command(context: RunContext, result: str) -> Command:
     payload = context.payload
     stdin = payload.get("stdin")
-    home = os.environ.get("HOME", "/")
+    user = user_of(payload["run_as"]) if "run_as" in payload else None
+    home = user.pw_dir if user else os.environ.get("HOME", "/")
+    cwd = payload.get("cwd") or (home if os.path.isdir(home) else "/")
+    argv = payload.get("argv") or ("/bin/sh", "-c", payload["command"])
+    is_boxed = payload.get("isolation") == "bwrap"
+    if is_boxed:
+        argv = bwrap(argv, cwd=cwd, writable=(cwd, result))
+    if user:
+        argv = setpriv(argv, user.pw_uid, user.pw_gid, name=user.pw_name)
+    if limits := payload.get("limits"):
+        argv = prlimit(argv, limits)
+    owner = (user.pw_uid, user.pw_gid) if user else None
+    if owner or is_boxed:
+        create_result(result, owner)
     return Command(
-        argv=payload.get("argv") or ("/bin/sh", "-c", payload["command"]),
-        environment=_environment(context),
-        cwd=payload.get("cwd") or (home if Path(home).is_dir() else "/"),
+        argv=argv,
+        environment=_environment(context, result, user),
+        cwd=cwd,
         stdin=None if stdin is None else stdin.encode(),
         umask=int(payload.get("umask", "-1"), 8),
+        owner=owner,
+        shields_term=is_boxed,
+        lease=context.lease,
     )
 
 
-def _environment(context: RunContext) -> dict[str, str]:
+def _environment(
+    context: RunContext, result: str, user: struct_passwd | None
+) -> dict[str, str]:
     """What the job sees; the platform's own variables win over the payload's."""
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    inherited = {
+        name: value for name in INHERITED if (value := os.environ.get(name)) is not None
+    }
+    if user:
+        inherited |= {
+            "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name,
+        }  # fmt: skip
     return {
         "PATH": DEFAULT_PATH,
         **inherited,
         **context.payload.get("env", {}),
         **context.environment,
+        "GNOMON_OUTPUT": result,
     }
 
 
-def _outcome(code: int, last_error_line: str, *, is_shell: bool) -> Outcome:
+def _with_result(outcome: Outcome, path: str, output: _Output) -> Outcome:
+    """Add what the job wrote to $GNOMON_OUTPUT. A value that cannot be kept does not
+    undo the work: the outcome stands, and its error and the log say so."""
+    try:
+        result = take_result(path)
+    except ResultInvalid as error:
+        words = one_line(f"no result was kept: $GNOMON_OUTPUT {error}")
+        output.write("stderr", f"gnomon: {words}\n".encode())
+        return replace(outcome, error=outcome.error or words)
+    return outcome if result is None else replace(outcome, result=result)
+
+
+def _outcome(code: int, output: _Output, payload: Mapping[str, Any]) -> Outcome:
     if code == 0:
         return Outcome(OutcomeStatus.SUCCEEDED, exit_code=0)
     if code < 0:
         reason, error = "signal", f"killed by {_signal_name(-code)}"
     else:
         reason, error = "exit_code", f"exit code {code}"
-        if is_shell:
+        if "command" in payload or tools_of(payload):
             reason = START_REASONS.get(code, reason)
-    if last_error_line:
+    if last_error_line := output.last_error_line():
         error = f"{error}: {last_error_line}"
     return Outcome(
         OutcomeStatus.FAILED, exit_code=code, error=one_line(error), reason=reason

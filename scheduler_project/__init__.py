@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from scheduler_project.celery import app as celery_app
+import sys
+
+from scheduler_project import lean
+
+lean.import_alone(*lean.LIBRARIES)
+
+from scheduler_project.celery import app as celery_app  # noqa: E402 - imports Celery
+
+if lean.is_work(sys.argv):
+    lean.forget_time_zones()
 
 __all__ = ["celery_app"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from importlib import import_module
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+
+from scheduler_project.lean import import_alone
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
 
@@ -25,4 +28,7 @@ warnings.filterwarnings(
     "ignore", message="StreamingHttpResponse must consume synchronous iterators"
 )
 
+import_alone("rest_framework.compat")
 application = get_asgi_application()
+# Before gunicorn forks, not at the first request: its workers share what is loaded.
+import_module(settings.ROOT_URLCONF)

@@ -12,6 +12,8 @@ from kombu import Exchange, Queue
 from workers_app.transports import profile
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
+# They load every page, for which a beat or a worker has no app; `make check` does them.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 app = Celery("gnomon")
 app.set_default()  # for every thread, not only this one

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
+from scheduler_project.lean import is_work
 from scheduler_project.observability.logging import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -52,6 +54,8 @@ LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
+WORK_APPS = ["django_celery_beat", "tasks_app", "workers_app"]
+"""What a beat or a worker needs: the ledger's models, and no page and no API."""
 INSTALLED_APPS = [
     "unfold",
     "django.contrib.admin",
@@ -60,16 +64,16 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django_celery_beat",
     "django_filters",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "drf_standardized_errors",
-    "tasks_app",
-    "workers_app",
+    *WORK_APPS,
     "scheduler_project",
 ]
+if is_work(sys.argv):
+    INSTALLED_APPS = WORK_APPS  # a third of the memory (docs/footprint.md)
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -121,6 +125,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
 
 # --- Database -----------------------------------------------------------------------
+LEASE_SECONDS = env.float("LEASE_SECONDS", default=30.0)
 DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{VAR_DIR}/gnomon.sqlite3")
 
 
@@ -135,6 +140,13 @@ def _sqlite(path: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         },
     }
+
+
+DATABASE_POOLER = env.bool("DATABASE_POOLER", default=False)
+"""A pooler that hands out transactions stands before PostgreSQL (docs/scaling.md)."""
+SESSION_OPTIONS = f"-c idle_in_transaction_session_timeout={LEASE_SECONDS:g}s"
+"""A process that is frozen within a transaction must not hold its locks. A pooler
+refuses them: there the role has them."""
 
 
 def _postgresql(url: str) -> dict[str, Any]:
@@ -153,7 +165,14 @@ def _postgresql(url: str) -> dict[str, Any]:
         "CONN_HEALTH_CHECKS": True,
         # Automatic prepare turns the set-based updates into generic plans that scan
         # the table once it has grown (measured: throughput collapsed in 6 of 8 runs).
-        "OPTIONS": {"prepare_threshold": None, "connect_timeout": 5, **query},
+        "OPTIONS": {
+            "prepare_threshold": None,
+            "connect_timeout": 5,
+            **({} if DATABASE_POOLER else {"options": SESSION_OPTIONS}),
+            **query,
+        },
+        # The next transaction may be on another connection, without the cursor.
+        "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLER,
     }
 
 
@@ -175,6 +194,16 @@ def database_settings(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": database_settings(DATABASE_URL)}
+HISTORY_DATABASE_URL = env.str("HISTORY_DATABASE_URL", default="")
+"""Where `manage.py archive` moves months of finished runs (docs/archive.md)."""
+if HISTORY_DATABASE_URL:
+    DATABASES["history"] = database_settings(HISTORY_DATABASE_URL)
+    if any("postgresql" not in each["ENGINE"] for each in DATABASES.values()):
+        raise ImproperlyConfigured(
+            "HISTORY_DATABASE_URL needs PostgreSQL, there and in DATABASE_URL: only"
+            " there are runs kept by the month"
+        )
+DATABASE_ROUTERS = ["scheduler_project.routing.HistoryRouter"]
 WEB_DATABASE_CONNECTIONS = env.int("WEB_DATABASE_CONNECTIONS", default=10)
 """Connections to PostgreSQL that one web process keeps at the most."""
 
@@ -185,14 +214,23 @@ TASK_EVENTS = env.bool("TASK_EVENTS", default=False)
 
 # --- Promises (docs/promises.md) ----------------------------------------------------
 HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", default=5.0)
-LEASE_SECONDS = env.float("LEASE_SECONDS", default=30.0)
 UPKEEP_SECONDS = env.float("UPKEEP_SECONDS", default=5.0)
 """How often beat looks for expired leases and start deadlines."""
-REDISPATCH_SECONDS = env.float("REDISPATCH_SECONDS", default=30.0)
-REDISPATCH_MAX_SECONDS = env.float("REDISPATCH_MAX_SECONDS", default=900.0)
+POLL_SECONDS = env.float("POLL_SECONDS", default=1.0)
+"""How often a worker with room looks for runs by itself, should a message be lost."""
+MAX_DOORBELLS = env.int("MAX_DOORBELLS", default=100)
+"""Messages that may lie unread in a queue of the broker: the ledger has the backlog."""
 CANCEL_GRACE_SECONDS = env.float("CANCEL_GRACE_SECONDS", default=10.0)
 MISFIRE_GRACE_SECONDS = env.int("MISFIRE_GRACE_SECONDS", default=60)
 MISFIRE_CAP = env.int("MISFIRE_CAP", default=1000)
+MAX_QUEUED_RUNS = env.int("MAX_QUEUED_RUNS", default=10_000)
+"""Runs of one task that may wait, unless the task says otherwise (max_queued)."""
+RETENTION_DAYS = env.int("RETENTION_DAYS", default=90)
+"""How long runs are kept, unless task or project say otherwise; 0: for ever."""
+BACKFILL_CAP = env.int("BACKFILL_CAP", default=1000)
+BREAKER_FAILURES = env.int("BREAKER_FAILURES", default=5)
+BREAKER_SECONDS = env.float("BREAKER_SECONDS", default=30.0)
+"""How long a target that failed is left alone before a probe."""
 MAX_LOG_BYTES = env.int("MAX_LOG_BYTES", default=5 * 1024 * 1024)
 IDEMPOTENCY_SECONDS = env.int("IDEMPOTENCY_SECONDS", default=24 * 3600)
 
@@ -206,6 +244,16 @@ if LEASE_SECONDS < 4 * HEARTBEAT_SECONDS:
 WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=64)
 """Runs that one worker holds at a time; a run costs it about 16 KB."""
 WORKER_QUEUES = env.list("WORKER_QUEUES", default=["default"])
+JOB_PID_NAMESPACE = env.list("JOB_PID_NAMESPACE", default=["root"])
+"""Ways to a PID namespace that a worker tries, so that nothing of its jobs can outlive
+it: `root`, and `user` (a user namespace, in which sudo does not work)."""
+if set(JOB_PID_NAMESPACE) - {"root", "user", "none"}:
+    raise ImproperlyConfigured(
+        f"JOB_PID_NAMESPACE is {','.join(JOB_PID_NAMESPACE)}: give root, user, both by"
+        " comma, or none"
+    )
+WORKER_TAGS = env.list("WORKER_TAGS", default=[])
+"""What tasks may ask for in a worker, as in gpu,zone=eu-1."""
 
 # --- API ----------------------------------------------------------------------------
 REST_FRAMEWORK = {
@@ -250,12 +298,17 @@ SPECTACULAR_SETTINGS = {
     ],
     "ENUM_NAME_OVERRIDES": {
         "RunStatus": "tasks_app.choices.RunStatus",
-        "WorkerStatus": "workers_app.models.WorkerStatus",
+        "WorkerStatus": "workers_app.models.SHOWN_STATUSES",
         "Trigger": "tasks_app.choices.Trigger",
         "Misfire": "tasks_app.choices.Misfire",
         "Delivery": "tasks_app.choices.Delivery",
         "Backoff": "tasks_app.choices.Backoff",
-        "Condition": "tasks_app.choices.Condition",
+        "TriggerRule": "tasks_app.choices.TriggerRule",
+        "Overlap": "tasks_app.choices.Overlap",
+        "Placement": "tasks_app.choices.Placement",
+        "BlackoutAction": "tasks_app.choices.BlackoutAction",
+        "BreakerState": "tasks_app.choices.BreakerState",
+        "AlertKind": "tasks_app.choices.AlertKind",
         "EventKind": "tasks_app.choices.EventKind",
         "TaskStatus": [("active", "Active"), ("paused", "Paused")],
         "CancelStatus": [
@@ -280,6 +333,7 @@ UNFOLD = {
     ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "tasks_app.admin.dashboard.dashboard",
     "COLORS": {
         "primary": {
             "50": "#eff6ff",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
 from django.apps import apps as global_apps
 from django.apps.registry import Apps
-from django.db.migrations.state import StateApps
 from django.db.models.signals import post_migrate
+
+if TYPE_CHECKING:
+    from django.db.migrations.state import StateApps
 
 
 class TasksAppConfig(AppConfig):

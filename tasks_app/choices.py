@@ -34,6 +34,7 @@ class Trigger(TextChoices):
     ADMIN = "admin", _("Admin")
     DEPENDENCY = "dependency", _("Dependency")
     RERUN = "rerun", _("Rerun")
+    BACKFILL = "backfill", _("Backfill")
 
 
 class EventKind(TextChoices):
@@ -67,9 +68,61 @@ class Backoff(TextChoices):
     CONSTANT = "constant", _("Constant")
 
 
-class Condition(TextChoices):
-    """Which ending of a parent's run starts the child."""
+class Overlap(TextChoices):
+    """What happens to a run of a task that has as many runs as it may have."""
 
-    SUCCESS = "success", _("On success")
-    FAILURE = "failure", _("On failure")
-    DONE = "done", _("When done")
+    ALLOW = "allow", _("Allow: no limit")
+    SKIP = "skip", _("Skip the new one")
+    QUEUE = "queue", _("Let the new one wait")
+    REPLACE = "replace", _("Cancel the oldest for the new one")
+
+
+class TriggerRule(TextChoices):
+    """Which endings of its parents' runs start a child."""
+
+    ALL_SUCCESS = "all_success", _("All succeeded")
+    ANY_SUCCESS = "any_success", _("One succeeded")
+    ALL_DONE = "all_done", _("All ended")
+    ALL_FAILED = "all_failed", _("All failed")
+
+
+class Placement(TextChoices):
+    """Which of the workers that serve its queue runs a task."""
+
+    ANY = "any", _("Any, the first that is free")
+    LEAST_LOADED = "least_loaded", _("The least loaded")
+    SAME_WORKER = "same_worker", _("The same as last time")
+    WORKER = "worker", _("The named one only")
+    BROADCAST = "broadcast", _("Each online worker")
+
+
+class Admission(TextChoices):
+    """Whether a queued run may be claimed, where a limit has a say in it."""
+
+    FREE = "free", _("No limit applies")
+    HELD = "held", _("Waits for room")
+    ADMITTED = "admitted", _("Counted in")
+
+
+class BlackoutAction(TextChoices):
+    """What becomes of a fire within a blackout."""
+
+    SKIP = "skip", _("Skip")
+    POSTPONE = "postpone", _("Postpone to the end")
+
+
+class BreakerState(TextChoices):
+    """The states of a circuit breaker, by their usual names."""
+
+    CLOSED = "closed", _("Closed")
+    OPEN = "open", _("Open")
+    HALF_OPEN = "half_open", _("Half open: one probe runs")
+
+
+class AlertKind(TextChoices):
+    """What an operator should know without having asked."""
+
+    NO_WORKER = "no_worker", _("No online worker can take it")
+    PAUSED_ITSELF = "paused_itself", _("Paused after failures in a row")
+    POISON = "poison", _("Paused: its workers keep dying")
+    BREAKER_OPEN = "breaker_open", _("The target's circuit breaker is open")

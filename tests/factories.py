@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from tasks_app import ledger
-from tasks_app.ledger import Beat, ClaimedRun, Finish
+from tasks_app.ledger import Beat, Claimant, ClaimedRun, Finish
 from tasks_app.models import Task, TaskRun
 from tasks_app.services.runs import run_trigger
 from tasks_app.services.schedules import ScheduleInput
@@ -16,9 +16,11 @@ from workers_app.models import WorkerInfo
 from workers_app.registration import worker_register
 
 _numbers = count(1)
+FIRST = 100
+"""A priority that no task can have."""
 
 
-def make_task(*parents: Task, condition: str = "success", **values: Any) -> Task:
+def make_task(*parents: Task, **values: Any) -> Task:
     """A shell task that does nothing; without a schedule unless one is given as
     `cron`, `interval_seconds` or `at`."""
     schedule: dict[str, Any] = {
@@ -35,7 +37,7 @@ def make_task(*parents: Task, condition: str = "success", **values: Any) -> Task
             **values,
         },
         schedule=ScheduleInput.of(schedule) if schedule else None,
-        parents=[ParentInput(parent.pk, condition) for parent in parents],
+        parents=[ParentInput(parent.pk) for parent in parents],
     )
 
 
@@ -44,22 +46,41 @@ def make_run(task: Task | None = None, **values: Any) -> TaskRun:
     return run_trigger(task=task or make_task(), actor="user:test", **values)
 
 
-def make_worker(name: str = "") -> WorkerInfo:
+def make_worker(name: str = "", **values: Any) -> WorkerInfo:
     return worker_register(
-        name or f"worker-{next(_numbers)}", max_tasks=10, queues=["default"]
+        name or f"worker-{next(_numbers)}",
+        **{"max_tasks": 10, "queues": ["default"], **values},
+    )
+
+
+def ask(limit: int = 1, worker: WorkerInfo | None = None) -> list[ClaimedRun]:
+    """What a worker gets that asks for so many runs."""
+    worker = worker or make_worker()
+    return ledger.claim(claimant_of(worker), limit)
+
+
+def claimant_of(worker: WorkerInfo) -> Claimant:
+    """As whom this worker's process claims."""
+    return Claimant(
+        worker.pk, tuple(worker.queues), worker.name, frozenset(worker.tags)
     )
 
 
 def claim(run: TaskRun, worker: WorkerInfo | None = None) -> ClaimedRun:
-    """Claim a run that is due, for a worker."""
-    (claimed,) = ledger.claim([run.pk], (worker or make_worker()).pk)
-    return claimed
+    """Claim this run, whatever else waits."""
+    runs = TaskRun.objects.filter(pk=run.pk)
+    priority = runs.get().priority
+    runs.update(priority=FIRST)
+    (found,) = ask(worker=worker)
+    runs.update(priority=priority)
+    assert found.run_id == run.pk
+    return found
 
 
 def end(run: TaskRun, status: str = "succeeded", **values: Any) -> TaskRun:
     """Claim a queued run and finish it."""
-    claimed = claim(run)
-    ledger.finish([Finish(claimed.run_id, claimed.attempt, status, **values)])
+    found = claim(run)
+    ledger.finish([Finish(found.run_id, found.attempt, status, **values)])
     run.refresh_from_db()
     return run
 

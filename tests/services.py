@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pytest
+from celery import current_app
 from django.db import connection
 from kombu import Connection, Queue
 
 from tasks_app.models import TaskRun
+from workers_app.transports import profile
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +43,7 @@ FAST = {
     "HEARTBEAT_SECONDS": "0.5",
     "LEASE_SECONDS": "3",
     "UPKEEP_SECONDS": "0.5",
-    "REDISPATCH_SECONDS": "2",
+    "POLL_SECONDS": "0.5",
     "CANCEL_GRACE_SECONDS": "1",
 }
 """Settings that shorten every wait of the contract."""
@@ -65,6 +69,10 @@ class Platform:
         )
 
     def beat(self) -> subprocess.Popen[bytes]:
+        return self.start("manage.py", "beat")
+
+    def stock_beat(self) -> subprocess.Popen[bytes]:
+        """A beat by Celery's own command line."""
         return self.start("-m", "celery", "-A", "scheduler_project", "beat")
 
     def start(self, *argv: str, **settings: str) -> subprocess.Popen[bytes]:
@@ -119,6 +127,22 @@ def platform(broker_url: str, folder: Path, **settings: str) -> Iterator[Platfor
         yield running
     finally:
         running.stop()
+
+
+@contextmanager
+def use_broker(url: str) -> Iterator[None]:
+    """Send through this broker, as the product does: what is sent has arrived."""
+    options = profile(url)["broker_transport_options"]
+    connection = Connection(url, connect_timeout=1, transport_options=options)
+    with connection as broker, broker.Producer() as producer:
+
+        @contextmanager
+        def acquire(_given: object = None) -> Iterator[Any]:
+            yield producer
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(current_app, "producer_or_acquire", acquire)
+            yield
 
 
 def until(is_so: Callable[[], object], running: Platform, seconds: float = 30) -> None:

@@ -11,13 +11,16 @@ from django.contrib import admin
 from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern
+from django.urls import URLPattern, reverse
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from tasks_app.admin.base import Screen, demand
+from tasks_app.admin.base import Screen, actor, demand, done, refused
 from tasks_app.choices import RunStatus
+from tasks_app.errors import DomainError
 from tasks_app.models import TaskRun
+from workers_app.draining import with_runs_held, worker_drain
 from workers_app.models import WorkerInfo, WorkerStatus
 
 RUNS_SHOWN = 100
@@ -32,12 +35,15 @@ class WorkerScreen(Screen):
         return [
             at("", self.list_view, "changelist", "GET"),
             at("<int:worker_id>/", self.page_view, "change", "GET"),
+            at("<int:worker_id>/drain/", self.drain_view, "drain", "GET", "POST"),
+            at("<int:worker_id>/undrain/", self.undrain_view, "undrain", "POST"),
         ]
 
     def list_view(self, request: HttpRequest) -> HttpResponse:
         demand(request, "worker.read")
         now = timezone.now()
-        workers = [WorkerRow(worker, now) for worker in WorkerInfo.objects.all()]
+        found = with_runs_held(WorkerInfo.objects.all())
+        workers = [WorkerRow(worker, now) for worker in found]
         workers.sort(key=lambda row: (not row.is_alive, row.worker.name))
         context = {
             "title": _("Workers"),
@@ -49,7 +55,7 @@ class WorkerScreen(Screen):
 
     def page_view(self, request: HttpRequest, worker_id: int) -> HttpResponse:
         demand(request, "worker.read")
-        worker = get_object_or_404(WorkerInfo, pk=worker_id)
+        (worker,) = with_runs_held([get_object_or_404(WorkerInfo, pk=worker_id)])
         running = _runs().filter(worker=worker, status=RunStatus.RUNNING)
         context: dict[str, Any] = {
             "title": worker.name,
@@ -58,6 +64,50 @@ class WorkerScreen(Screen):
             "is_busy": True,
         }
         return self.page(request, "gnomon/worker_page.html", context)
+
+    def drain_view(self, request: HttpRequest, worker_id: int) -> HttpResponse:
+        demand(request, "worker.drain")
+        (worker,) = with_runs_held([get_object_or_404(WorkerInfo, pk=worker_id)])
+        if request.method == "POST":
+            return self._drain(request, worker, is_draining=True)
+        context = {
+            "title": _("Drain worker “%s”?") % worker.name,
+            "consequences": [
+                _("It claims no more runs, from now on."),
+                ngettext(
+                    "It finishes the %d run that it has.",
+                    "It finishes the %d runs that it has.",
+                    worker.runs_held,
+                )
+                % worker.runs_held,
+                _("What only it can take waits; others take the rest."),
+            ],
+            "button": _("Drain"),
+            "back": worker_address(worker),
+        }
+        return self.page(request, "gnomon/confirm.html", context)
+
+    def undrain_view(self, request: HttpRequest, worker_id: int) -> HttpResponse:
+        demand(request, "worker.drain")
+        worker = get_object_or_404(WorkerInfo, pk=worker_id)
+        return self._drain(request, worker, is_draining=False)
+
+    def _drain(
+        self, request: HttpRequest, worker: WorkerInfo, *, is_draining: bool
+    ) -> HttpResponse:
+        to = worker_address(worker)
+        try:
+            worker_drain(worker=worker, actor=actor(request), is_draining=is_draining)
+        except DomainError as error:
+            return refused(request, error, to)
+        said = (
+            _("Worker “%s” drains.") if is_draining else _("Worker “%s” claims again.")
+        )
+        return done(request, to, said % worker.name)
+
+
+def worker_address(worker: WorkerInfo) -> str:
+    return reverse("admin:workers_app_workerinfo_change", args=[worker.pk])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +126,10 @@ class WorkerRow:
         """It claims to live, and has not been heard of for a lease."""
         lease = timedelta(seconds=settings.LEASE_SECONDS)
         return self.is_alive and self.now - self.worker.last_heartbeat > lease
+
+    @property
+    def is_draining(self) -> bool:
+        return self.worker.shown_status == "draining"
 
     @property
     def percent_busy(self) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
+
+if TYPE_CHECKING:
+    from tasks_app.ledger import Doorbell
 
 
 class WorkersAppConfig(AppConfig):
@@ -18,7 +22,7 @@ class WorkersAppConfig(AppConfig):
         runs_ready.connect(_ring, dispatch_uid="workers_app.ring")
 
 
-def _ring(run_ids: list[int], **_: Any) -> None:
+def _ring(doorbells: Sequence[Doorbell], **_: Any) -> None:
     from workers_app.dispatch import ringer  # noqa: PLC0415 - needs loaded apps
 
-    ringer.add(run_ids)
+    ringer.add(doorbells)

@@ -1,88 +1,190 @@
-"""Dispatch: ring the doorbells of runs that are ready.
+"""Dispatch: ring for runs that may be claimed.
 
-The rows are the queue. A doorbell is a Celery message that names some of them; losing
-it delays its runs until the next one.
+The rows are the queue. A doorbell is a Celery message that wakes a worker, which then
+claims the best runs of its queues; losing one costs what is left of POLL_SECONDS.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
 
+import pybreaker
 import structlog
 from celery import current_app
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
+from kombu import Exchange, Producer, Queue
 from kombu.exceptions import OperationalError as BrokerError
 
 from tasks_app import ledger
 from tasks_app.ledger import Doorbell
-from workers_app.tasks import doorbell
+from tasks_app.rules.placement import WorkerView, can_take, least_loaded
+from workers_app.models import WorkerInfo
+from workers_app.tasks import DOOR, HEARTBEAT, doorbell
 
 log = structlog.get_logger()
 
-MAX_RUNS_A_DOORBELL = 20
-MESSAGES_A_QUEUE = 8
+MESSAGES_A_RING = 32
 """Up to so many runs get a message each, which spreads them best; beyond, a message
-names several, which is what lifts throughput when there is a backlog."""
-MAX_RUNS_A_ROUND = 1000
+speaks for several, and the workers that it wakes claim until nothing waits. Nor are
+there more messages than workers: each is 0.4 ms of CPU for the sender."""
+DOOR_SECONDS = 60
+BROKER_FAILURES = 2
+BROKER_PAUSE_SECONDS = 5
+
+broker_breaker = pybreaker.CircuitBreaker(
+    fail_max=BROKER_FAILURES,
+    reset_timeout=BROKER_PAUSE_SECONDS,
+    name="broker",
+    # A call that fails is told as it is, also the one that opens the breaker.
+    throw_new_error_on_trip=False,
+)
+"""While the broker is away, one message in BROKER_PAUSE_SECONDS tries it; the others
+are dropped at once, and workers find the runs by themselves."""
 
 
-def ring(run_ids: Sequence[int] | None = None) -> int:
-    """Ring for the runs whose doorbell is due: all, or those of `run_ids`.
+def queue_of(name: str) -> Queue:
+    """The broker's queue of doorbells for a queue of runs."""
+    return Queue(name, Exchange(name), routing_key=name)
+
+
+def door_of(worker_name: str) -> Queue:
+    """The queue of doorbells that only this worker reads; gone a while after it."""
+    name = f"{DOOR}{worker_name}"
+    return Queue(name, Exchange(""), routing_key=name, expires=DOOR_SECONDS)
+
+
+class _Workers:
+    """How many workers live, asked for once a heartbeat."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._known_until = 0.0
+
+    def count(self) -> int:
+        now = time.monotonic()
+        if now >= self._known_until:
+            self._count = WorkerInfo.objects.alive().count()
+            self._known_until = now + settings.HEARTBEAT_SECONDS
+        return self._count
+
+
+_workers = _Workers()
+
+
+def ring(waiting: Mapping[Doorbell, int]) -> int:
+    """Wake workers for runs that wait, so many by queue and lane, or that are to stop.
 
     Returns:
-        How many runs were rung for. Where the broker does not answer: none, and
-        they are due again in a second.
+        How many messages were sent: none while the broker does not answer.
     """
-    doorbells = ledger.publish(MAX_RUNS_A_ROUND, run_ids)
-    if not doorbells:
-        return 0
     try:
-        _send(doorbells)
-    except BrokerError as error:
-        ledger.unpublish([bell.run_id for bell in doorbells])
-        log.warning("dispatch.broker_away", runs=len(doorbells), error=str(error))
+        return int(broker_breaker.call(_send, waiting))
+    except pybreaker.CircuitBreakerError:
         return 0
-    return len(doorbells)
+    except _broker_errors() as error:
+        log.warning("dispatch.broker_away", error=str(error))
+        return 0
 
 
-def _send(doorbells: Iterable[Doorbell]) -> None:
-    with current_app.producer_or_acquire() as producer, producer.batch():
-        for queue, run_ids in messages(doorbells):
-            doorbell.apply_async(
-                kwargs={"run_ids": run_ids}, queue=queue, producer=producer, retry=False
-            )
+@cache
+def _broker_errors() -> tuple[type[BaseException], ...]:
+    transport = current_app.connection_for_write()
+    return BrokerError, *transport.connection_errors, *transport.channel_errors
 
 
-def messages(doorbells: Iterable[Doorbell]) -> Iterator[tuple[str, list[int]]]:
-    """The messages for some doorbells: a queue and the run ids for each, in order."""
-    by_queue: dict[str, list[int]] = defaultdict(list)
-    for bell in doorbells:
-        by_queue[bell.queue].append(bell.run_id)
-    for queue, run_ids in by_queue.items():
-        size = max(1, min(len(run_ids) // MESSAGES_A_QUEUE, MAX_RUNS_A_DOORBELL))
-        for start in range(0, len(run_ids), size):
-            yield queue, run_ids[start : start + size]
+def _send(waiting: Mapping[Doorbell, int]) -> int:
+    sent = 0
+    workers = ledger.workers() if any(bell.lane for bell in waiting) else []
+    with current_app.producer_or_acquire() as producer:
+        if called := {bell.worker_id for bell in waiting if bell.worker_id is not None}:
+            _call(called, producer)
+            sent += 1
+        for bell, runs in waiting.items():
+            queue = _queue(bell, workers)
+            if queue is None:
+                continue
+            # Declaring tells how many messages lie there unread.
+            declared: Any = queue(producer.channel).queue_declare()
+            room = settings.MAX_DOORBELLS - declared.message_count
+            most = _workers.count() or MESSAGES_A_RING
+            for count in shares(runs, min(room, most)):
+                doorbell.apply_async(
+                    kwargs={"runs": count}, queue=queue, producer=producer, retry=False
+                )
+                sent += 1
+    return sent
+
+
+def _call(worker_ids: Collection[int], producer: Producer) -> None:
+    """Have these workers look at their runs now, by Celery's remote control: a full
+    worker answers no doorbell before it has room. As `app.control.broadcast`, which
+    would try again for ever."""
+    names = WorkerInfo.objects.filter(pk__in=worker_ids).values_list("name", flat=True)
+    control: Any = current_app.control
+    exchange = control.mailbox.exchange
+    producer.publish(
+        {
+            "method": HEARTBEAT,
+            "arguments": {},
+            "destination": [node_name(name) for name in names],
+        },
+        exchange=exchange,
+        declare=[exchange],
+        serializer="json",
+        headers={"clock": 0, "expires": 0},
+        retry=False,
+    )
+
+
+def node_name(worker_name: str) -> str:
+    """How Celery calls the worker of that name."""
+    return worker_name if "@" in worker_name else f"celery@{worker_name}"
+
+
+def shares(runs: int, messages: int) -> Iterator[int]:
+    """How many runs each message speaks for, over at most `messages` messages."""
+    messages = min(runs, messages, MESSAGES_A_RING)
+    for number in range(messages):
+        yield runs // messages + (number < runs % messages)
+
+
+def _queue(bell: Doorbell, workers: Sequence[WorkerView]) -> Queue | None:
+    """Where to ring: at the queue, or at the door of a worker that may take the run.
+
+    None if no worker may, or all are full: the run waits for one. None, too, where a
+    worker is called by its id.
+    """
+    if bell.worker_id is not None:
+        return None
+    if not bell.lane:
+        return queue_of(bell.queue)
+    best = least_loaded(w for w in workers if not can_take(w, bell.queue, bell.lane))
+    return door_of(best.name) if best else None
 
 
 class Ringer:
     """Rings in the background for the runs that `runs_ready` tells of.
 
-    So neither a request nor the writer waits for the broker, and runs that become
-    ready together share a statement and a round trip.
+    So neither a request, nor beat, nor the writer waits for the broker, and runs that
+    become ready together share a round trip.
     """
 
     def __init__(self) -> None:
-        self._run_ids: list[int] = []
+        self._bells: deque[Doorbell] = deque()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def add(self, run_ids: Iterable[int]) -> None:
-        """Ring for these runs soon. The thread starts with the first, so that a
-        process that forks after import (gunicorn) has its own."""
+    def add(self, doorbells: Sequence[Doorbell]) -> None:
+        """Ring these soon. The thread starts with the first, so that a process that
+        forks after import (gunicorn) has its own."""
         with self._wake:
-            self._run_ids.extend(run_ids)
+            self._bells.extend(doorbells)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="ringer", daemon=True
@@ -93,18 +195,17 @@ class Ringer:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._run_ids:
+                while not self._bells:
                     self._wake.wait()
-                run_ids, self._run_ids = self._run_ids, []
+                waiting = Counter(self._bells)
+                self._bells.clear()
             try:
-                while run_ids and ring(run_ids) == MAX_RUNS_A_ROUND:
-                    pass
+                ring(waiting)
             except (DatabaseError, InterfaceError) as error:
-                # Nothing is lost: beat rings for every row that nobody rang for.
                 log.warning("dispatch.database_away", error=str(error).strip())
                 connection.close()
             except Exception:  # a thread that ends would silence every doorbell
-                log.exception("dispatch.failed", runs=len(run_ids))
+                log.exception("dispatch.failed", runs=sum(waiting.values()))
 
 
 ringer = Ringer()

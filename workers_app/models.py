@@ -14,6 +14,10 @@ class WorkerStatus(models.TextChoices):
     OFFLINE = "offline", _("Offline")
 
 
+SHOWN_STATUSES = [*WorkerStatus.choices, ("draining", _("Draining"))]
+"""The statuses that people see: a worker may be draining whatever else it is."""
+
+
 class WorkerInfoQuerySet(models.QuerySet["WorkerInfo"]):
     def alive(self) -> WorkerInfoQuerySet:
         return self.exclude(status=WorkerStatus.OFFLINE)
@@ -35,6 +39,9 @@ class WorkerInfo(models.Model):
     )
     last_heartbeat = models.DateTimeField()
     started_at = models.DateTimeField()
+    is_draining = models.BooleanField(
+        default=False, help_text="Claims nothing new, and finishes what it has."
+    )
     current_tasks = models.PositiveIntegerField(default=0)
     max_tasks = models.PositiveIntegerField()
     queues = models.JSONField(default=list)
@@ -44,6 +51,9 @@ class WorkerInfo(models.Model):
         default=dict, blank=True, help_text="Host name, process id, processors, load."
     )
 
+    runs_held: int
+    """Where `workers_app.draining.with_runs_held` has looked."""
+
     objects = WorkerInfoQuerySet.as_manager()
 
     class Meta:
@@ -52,6 +62,11 @@ class WorkerInfo(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def shown_status(self) -> str:
+        is_alive = self.status != WorkerStatus.OFFLINE
+        return "draining" if self.is_draining and is_alive else self.status
 
 
 class Leadership(models.Model):

@@ -1,11 +1,13 @@
 """The worker's Celery pool: doorbells go to the runner, other tasks to threads.
 
-Celery's own hook for a pool of one's own (`worker_pool`). A doorbell is acknowledged
-when its claims have committed; from then on the ledger alone knows of its runs.
+Celery's own hook for a pool of one's own (`worker_pool`). A doorbell is acknowledged as
+soon as the worker has room, since it carries nothing that could be lost; a full worker
+leaves it to others.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import time
@@ -20,7 +22,14 @@ import structlog
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
 from celery.worker import state
+from celery.worker.control import control_command
+from django.conf import settings
+from django.db import DatabaseError, connection
 from kombu.serialization import loads
+
+from executors.containment import hide_process
+from workers_app.files import files_allow
+from workers_app.tasks import DOOR, HEARTBEAT
 
 if TYPE_CHECKING:
     from workers_app.heartbeat import Heartbeat
@@ -29,9 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DOORBELL = "gnomon.doorbell"
-PREFETCH = 8
-"""Doorbells held at a time. They are acknowledged at the claim, so a few keep every
-slot filled, and a full worker does not sit on what another could run."""
+PREFETCH = 1
+"""Doorbells held at a time: a full worker does not sit on what another could answer."""
 ACCEPTED = frozenset({"application/json"})
 OTHER_TASK_THREADS = 4
 
@@ -56,22 +64,35 @@ class AsyncioPool(BasePool):
 
     def on_start(self) -> None:
         # Here, for Celery's command line imports the pool before Django has models.
+        from workers_app.database import wait_for_database  # noqa: PLC0415
+        from workers_app.dispatch import door_of  # noqa: PLC0415
         from workers_app.heartbeat import Heartbeat  # noqa: PLC0415
-        from workers_app.registration import worker_register  # noqa: PLC0415
+        from workers_app.registration import (  # noqa: PLC0415
+            containment_note,
+            worker_register,
+        )
         from workers_app.runner import Runner  # noqa: PLC0415
 
+        hide_process()  # from jobs of the same user, which would read its secrets
+        files_allow(self.limit)
+        wait_for_database()
         name = self.options["initargs"][1].removeprefix("celery@")
         queues = list(self.app.amqp.queues.consume_from)
-        worker = worker_register(name, max_tasks=self.limit, queues=queues)
+        worker = worker_register(
+            name, max_tasks=self.limit, queues=queues, tags=settings.WORKER_TAGS
+        )
+        self.app.amqp.queues.select_add(door_of(name))
         self._worker_id = worker.pk
-        self._runner: Runner = Runner(worker.pk, self.limit)
+        self._runner: Runner = Runner(worker, self.limit)
         self._heartbeat: Heartbeat = Heartbeat(worker.pk, self._runner, self.limit)
         self._threads = ThreadPoolExecutor(OTHER_TASK_THREADS, "tasks")
         self._calls: deque[Callable[[], object]] = deque()
         self._hub_wake: socket.socket | None = None
         self._is_closed = False
-        self._runner.start()
+        containment_note(worker.pk, self._runner.start())
         self._heartbeat.start()
+        connection.close()  # of this thread, which asks no more
+        _spare_collector()
         log.info("worker.started", worker=name, slots=self.limit)
 
     def register_with_event_loop(self, hub: Any) -> None:
@@ -125,17 +146,17 @@ class AsyncioPool(BasePool):
         started = time.monotonic()
         accept, done = options["accept_callback"], options["callback"]
         try:
-            tasks = await self._runner.answer(_run_ids(*args[3:6]))
+            await self._runner.wake(_runs(*args[3:6]), is_called=_is_own(args[2]))
+            answer: tuple[int, Any] = 0, None
         except Exception:  # a doorbell that cannot be read must not be sent again
             log.exception("doorbell.refused")
-            info = ExceptionInfo()
-            self._in_hub(partial(accept, os.getpid(), started))
-            self._in_hub(partial(done, (1, info, time.monotonic() - started)))
-            return
+            answer = 1, ExceptionInfo()
         self._in_hub(partial(accept, os.getpid(), started))
-        for task in tasks:
-            await task
-        self._in_hub(partial(done, (0, len(tasks), time.monotonic() - started)))
+        self._in_hub(partial(done, (*answer, time.monotonic() - started)))
+
+    def heartbeat_soon(self) -> None:
+        """Learn what is to be stopped, without waiting for the next heartbeat."""
+        self._heartbeat.soon()
 
     def on_stop(self) -> None:
         """Warm shutdown: claim nothing more, and let what runs come to its end.
@@ -159,7 +180,10 @@ class AsyncioPool(BasePool):
         self._runner.stop()
         self._heartbeat.stop()
         self._threads.shutdown(wait=False)
-        worker_offline(self._worker_id)
+        try:
+            worker_offline(self._worker_id)
+        except DatabaseError as error:  # beat will note the silence
+            log.warning("worker.offline_untold", error=str(error).strip())
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Celery's revoke decides nothing here: runs are cancelled by the ledger."""
@@ -173,17 +197,36 @@ class AsyncioPool(BasePool):
         return {**info, "runs": len(self._runner.leases())}
 
 
-def _run_ids(body: Any, content_type: str, encoding: str) -> list[int]:
-    """The run ids of a doorbell's body.
+@control_command(name=HEARTBEAT)
+def _heartbeat(state: Any) -> None:
+    """Look at the runs now: some are to stop."""
+    state.consumer.pool.heartbeat_soon()
+
+
+def _spare_collector() -> None:
+    """Have the garbage collector pass over all that is there at the start, which stays
+    for good: to look through it again and again was a tenth of a busy worker's CPU."""
+    gc.collect()
+    gc.freeze()
+
+
+def _is_own(request: Any) -> bool:
+    """Whether a doorbell came by this worker's own door."""
+    address = request["delivery_info"]["routing_key"]
+    return isinstance(address, str) and address.startswith(DOOR)
+
+
+def _runs(body: Any, content_type: str, encoding: str) -> int:
+    """How many runs a doorbell speaks for.
 
     Raises:
         ContentDisallowed: it is not JSON.
-        ValueError: it holds anything but run ids.
+        ValueError: it holds anything but a number of runs.
     """
     data = bytes(body) if isinstance(body, memoryview) else body
     # Celery refuses other types before; what would run code is not left to that alone.
     _args, kwargs, _embed = loads(data, content_type, encoding, accept=ACCEPTED)
-    run_ids = kwargs.get("run_ids")
-    if not isinstance(run_ids, list) or not all(type(i) is int for i in run_ids):
-        raise ValueError("a doorbell holds a list of run ids, and nothing else")
-    return run_ids
+    runs = kwargs.get("runs", 0)
+    if type(runs) is not int or runs < 0 or len(kwargs) > 1:
+        raise ValueError("a doorbell holds a number of runs, and nothing else")
+    return runs

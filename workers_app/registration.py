@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+import structlog
 from django.conf import settings
 
 from tasks_app.ledger import database_now
 from workers_app.models import WorkerInfo, WorkerStatus
 
+log = structlog.get_logger()
 
-def worker_register(name: str, *, max_tasks: int, queues: Sequence[str]) -> WorkerInfo:
-    """Make, or take over, the row of the worker `name`."""
+
+def worker_register(
+    name: str,
+    *,
+    max_tasks: int,
+    queues: Sequence[str],
+    tags: Sequence[str] = (),
+) -> WorkerInfo:
+    """Make, or take over, the row of the worker `name`. A worker that starts anew
+    is not draining any more."""
     now = database_now()
     worker, _is_new = WorkerInfo.objects.update_or_create(
         name=name,
@@ -24,8 +35,10 @@ def worker_register(name: str, *, max_tasks: int, queues: Sequence[str]) -> Work
             "last_heartbeat": now,
             "started_at": now,
             "current_tasks": 0,
+            "is_draining": False,
             "max_tasks": max_tasks,
             "queues": list(queues),
+            "tags": list(tags),
             "version": gnomon_version(),
             "host": {
                 "name": platform.node(),
@@ -36,6 +49,16 @@ def worker_register(name: str, *, max_tasks: int, queues: Sequence[str]) -> Work
         },
     )
     return worker
+
+
+def containment_note(worker_id: int, found: Mapping[str, Any]) -> None:
+    """Put on the worker's row what its host allows for containment, and say where that
+    is less than all (C8)."""
+    worker = WorkerInfo.objects.get(pk=worker_id)
+    worker.host = {**worker.host, "containment": found}
+    worker.save(update_fields=["host"])
+    for what, why in found["missing"].items():
+        log.warning("worker.containment_is_weaker", missing=what, reason=why)
 
 
 def worker_offline(worker_id: int) -> None:

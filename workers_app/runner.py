@@ -8,68 +8,133 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC
+from typing import Any
 
 import structlog
 from django.conf import settings
 
 from executors import registry
 from executors.base import Outcome, OutcomeStatus, RunContext
+from executors.containment import host_containment
 from executors.execution import execute
+from executors.supervisor import JobLease, Supervisor, clock
 from tasks_app.choices import Delivery, RunStatus
-from tasks_app.ledger import ClaimedRun, Finish, Lease
+from tasks_app.ledger import Claimant, ClaimedRun, Finish, Lease
 from tasks_app.models.task import executor_payload
 from tasks_app.rules.params import param_environment
 from tasks_app.rules.retry import retry_decision
+from workers_app.database import AWAY
+from workers_app.models import WorkerInfo
 from workers_app.output import Output
-from workers_app.writer import DATABASE_AWAY, Writer
+from workers_app.writer import Writer
 
 log = structlog.get_logger()
+
+GIVE_UP_LEASE_PART = 0.7
+"""The part of a lease without a renewal after which repeatable jobs are stopped, so
+that they have ended at 0.8: looked at every quarter of a heartbeat, which is at most
+a sixteenth of a lease."""
 
 
 @dataclass(slots=True)
 class _Active:
     run: ClaimedRun
+    renewed_at: float
     task: asyncio.Task[None] | None = None
     work: asyncio.Task[Outcome] | None = field(default=None)
     stop_reason: str = ""
 
-
-@dataclass(slots=True)
-class _Bell:
-    """A doorbell that is being answered: how many of its runs are still open."""
-
-    left: int
-    answer: asyncio.Future[list[asyncio.Task[None]]]
-    runs: list[asyncio.Task[None]] = field(default_factory=list)
+    @property
+    def is_repeatable(self) -> bool:
+        return bool(self.run.definition["delivery"] == Delivery.AT_LEAST_ONCE)
 
 
 class Runner:
-    """Holds up to `slots` runs at a time."""
+    """Works on up to `slots` runs at a time, and claims the best that wait.
 
-    def __init__(self, worker_id: int, slots: int) -> None:
+    It claims when a doorbell wakes it, when a look every POLL_SECONDS finds that some
+    wait, and, for as long as claims come back full, whenever a run's end makes room.
+    """
+
+    def __init__(self, worker: WorkerInfo, slots: int) -> None:
         self.loop = asyncio.new_event_loop()
-        self.writer = Writer(worker_id, self.loop)
+        self.writer = Writer(
+            Claimant(
+                worker.pk, tuple(worker.queues), worker.name, frozenset(worker.tags)
+            ),
+            self.loop,
+        )
         self._free_slots = slots
-        self._waiting: deque[tuple[int, _Bell]] = deque()
+        self._wanted = 0
+        self._is_called = False
+        self._is_backlog = False
         self._is_claiming = False
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._claims: set[asyncio.Task[None]] = set()
         self._active: dict[int, _Active] = {}
         self._is_draining = False
+        self._is_told_to_drain = False
         self._idle = threading.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._run_loop, name="runs", daemon=True)
 
-    def start(self) -> None:
+    def start(self) -> dict[str, Any]:
+        """Start the threads and the job supervisor, and claim what waits.
+
+        Returns:
+            What the host allows for containment, as JSON values.
+        """
         self.writer.start()
         self._thread.start()
+        begun = asyncio.run_coroutine_threadsafe(self._begin(), self.loop)
+        return begun.result()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+
+    async def _begin(self) -> dict[str, Any]:
+        self._supervisor = await Supervisor.start(
+            lease_seconds=settings.LEASE_SECONDS,
+            ways=[*settings.JOB_PID_NAMESPACE, "none"],
+        )
+        found = await host_containment()
+        self._live()
+        self._want(self._free_slots)
+        # At a moment of its own: a fleet that starts together does not look together.
+        self.loop.call_later(random.random() * settings.POLL_SECONDS, self._poll)  # noqa: S311
+        return found
+
+    def _live(self) -> None:
+        """Tell the supervisor that the worker is not frozen, and stop what may not go
+        on. On the loop, which waits for no database."""
+        self._supervisor.alive()
+        self._stop_unrenewed()
+        self.loop.call_later(settings.HEARTBEAT_SECONDS / 4, self._live)
+
+    def renewed(self, leases: Iterable[Lease], at: float) -> None:
+        """Note which leases have been renewed, and tell the supervisor; `at` is
+        `executors.supervisor.clock()` just before. From any thread."""
+        keys = [_key(lease) for lease in leases]
+        for run_id, attempt in keys:
+            active = self._active.get(run_id)
+            if active and active.run.attempt == attempt:
+                active.renewed_at = at
+        self._supervisor.renew(keys, at)
+
+    def _poll(self) -> None:
+        """Look whether runs wait, and again in POLL_SECONDS."""
+        if self._free_slots and not self._is_told_to_drain:
+            self.writer.look().add_done_callback(self._looked)
+        self.loop.call_later(settings.POLL_SECONDS, self._poll)
+
+    def _looked(self, look: asyncio.Future[bool]) -> None:
+        if look.exception() is None and look.result():
+            self._want(self._free_slots)
 
     def leases(self) -> list[Lease]:
         """The attempts that this worker holds. Safe to call from any thread."""
@@ -82,16 +147,20 @@ class Runner:
         if ids:
             self.loop.call_soon_threadsafe(self._stop_runs, ids, reason)
 
-    def stop_repeatable(self, reason: str) -> None:
-        """Stop the jobs that another worker may start again (C6)."""
-        self.stop_runs(
-            [
-                active.run.run_id
-                for active in list(self._active.values())
-                if active.run.definition["delivery"] == Delivery.AT_LEAST_ONCE
-            ],
-            reason,
-        )
+    def _stop_unrenewed(self) -> None:
+        """Stop the jobs that another worker may soon start again (C6): those whose
+        lease has not been renewed for most of its time.
+
+        The supervisor does so too, for jobs that are processes and should this worker
+        not be able to.
+        """
+        too_old = clock() - GIVE_UP_LEASE_PART * settings.LEASE_SECONDS
+        unrenewed = [
+            active.run.run_id
+            for active in self._active.values()
+            if active.renewed_at < too_old and active.is_repeatable
+        ]
+        self._stop_runs(unrenewed, "lease_lost")
 
     def drain(self, timeout_seconds: float | None) -> bool:
         """Claim nothing more and wait for the runs that are held.
@@ -109,6 +178,16 @@ class Runner:
         begun.wait()
         return self._idle.wait(timeout_seconds)
 
+    def rest(self, *, is_draining: bool) -> None:
+        """Ask for no more runs, as an operator has said, or ask again. The ledger
+        would give none anyway; doorbells are left to others. From any thread."""
+
+        def turn() -> None:
+            self._is_told_to_drain = is_draining
+            self._release(0)
+
+        self.loop.call_soon_threadsafe(turn)
+
     def stop(self) -> None:
         """Stop what still runs, write all ends, and end the threads."""
         self.stop_runs([lease.run_id for lease in self.leases()], "worker_shutdown")
@@ -119,18 +198,21 @@ class Runner:
         self._thread.join()
         self.loop.close()
 
-    async def answer(self, run_ids: Sequence[int]) -> list[asyncio.Task[None]]:
-        """Answer a doorbell: claim the runs it names as room allows, and start them.
+    async def wake(self, runs: int, *, is_called: bool = False) -> None:
+        """Answer a doorbell that speaks for so many runs; returns as soon as there is
+        room for one. `is_called`: the runs are in a lane, and the bell is this
+        worker's own."""
+        self._is_called = self._is_called or is_called
+        while runs:
+            await self._has_room.wait()
+            if self._free_slots and not self._is_told_to_drain:
+                self._want(runs)
+                return
+            self._has_room.clear()
 
-        Returns:
-            A task for each run that was claimed; it is done when the run has ended.
-        """
-        if not run_ids:
-            return []
-        bell = _Bell(len(run_ids), self.loop.create_future())
-        self._waiting.extend((run_id, bell) for run_id in run_ids)
+    def _want(self, runs: int) -> None:
+        self._wanted = max(self._wanted, min(runs, self._free_slots))
         self._claim_soon()
-        return await bell.answer
 
     def _claim_soon(self) -> None:
         """Claim once in this turn of the loop, however much has changed in it."""
@@ -140,11 +222,13 @@ class Runner:
 
     def _claim_waiting(self) -> None:
         self._is_claiming = False
-        room = min(self._free_slots, len(self._waiting))
-        if room and not self._is_draining:
-            self._free_slots -= room
-            batch = [self._waiting.popleft() for _ in range(room)]
-            claim = self.loop.create_task(self._claim(batch))
+        wanted = self._free_slots if self._is_backlog else self._wanted
+        self._wanted = 0
+        limit = min(wanted, self._free_slots)
+        if limit and not (self._is_draining or self._is_told_to_drain):
+            self._free_slots -= limit
+            is_called, self._is_called = self._is_called, False
+            claim = self.loop.create_task(self._claim(limit, is_called=is_called))
             self._claims.add(claim)
             claim.add_done_callback(self._claim_done)
             self._idle.clear()
@@ -152,54 +236,72 @@ class Runner:
     def _claim_done(self, claim: asyncio.Task[None]) -> None:
         self._claims.discard(claim)
         self._note_idle()
-        self._claim_soon()
+        if self._is_backlog:
+            self._claim_soon()
 
     def _note_idle(self) -> None:
         if not self._active and not self._claims:
             self._idle.set()
 
-    async def _claim(self, batch: Sequence[tuple[int, _Bell]]) -> None:
+    async def _claim(self, limit: int, *, is_called: bool) -> None:
+        asked_at = clock()  # the lease runs from some moment after
         try:
-            claimed = await self.writer.claim([run_id for run_id, _bell in batch])
-        except DATABASE_AWAY:
-            claimed = []  # the rows stay queued: their doorbell will be rung again
-        except Exception:  # whatever it was, slots and doorbell must not be lost
-            log.exception("claim.failed", runs=len(batch))
+            claimed = await self.writer.claim(limit, is_called=is_called)
+        except AWAY:
+            claimed = []  # the rows stay queued: the next look finds them
+        except Exception:  # whatever it was, the slots must not be lost
+            log.exception("claim.failed", runs=limit)
             claimed = []
-        won = {run.run_id: run for run in claimed}
-        for run_id, bell in batch:
-            run = won.pop(run_id, None)
-            if run is None:
-                self._free_slots += 1
-            else:
-                bell.runs.append(self._start(run))
-            bell.left -= 1
-            if not bell.left:
-                bell.answer.set_result(bell.runs)
+        # A full answer may have left some: go on until one is not.
+        self._is_backlog = len(claimed) == limit
+        self._release(limit - len(claimed))
+        for run in claimed:
+            self._start(run, asked_at)
 
-    def _start(self, run: ClaimedRun) -> asyncio.Task[None]:
-        active = _Active(run)
+    def _release(self, slots: int) -> None:
+        self._free_slots += slots
+        if self._free_slots:
+            self._has_room.set()
+
+    def _start(self, run: ClaimedRun, asked_at: float) -> None:
+        active = _Active(run, asked_at)
         self._active[run.run_id] = active
         active.task = self.loop.create_task(self._run(active))
-        return active.task
 
     async def _run(self, active: _Active) -> None:
         run = active.run
         output = Output(
-            run.run_id, run.attempt, self.writer.append, settings.MAX_LOG_BYTES
+            run.run_id,
+            run.attempt,
+            self.writer.append,
+            self.writer.cut,
+            settings.MAX_LOG_BYTES,
         )
         try:
-            outcome = await self._execute(active, output)
-            finish = _finish(run, outcome, active.stop_reason, output)
-            if not await self.writer.finish(finish):
-                log.warning("run.stale_result", **_names(run), status=finish.status)
+            ended = await self._perform(active, output)
+            if not await ended:
+                log.warning("run.stale_result", **_names(run))
         except Exception:  # its lease will expire; the others must not suffer
             log.exception("run.not_reported", **_names(run))
         finally:
             del self._active[run.run_id]
-            self._free_slots += 1
-            self._claim_soon()
             self._note_idle()
+
+    async def _perform(self, active: _Active, output: Output) -> Awaitable[bool]:
+        """Execute, and hand the end to the writer; its answer is what is returned.
+
+        The slot is free from then on, so that the next run is claimed for it in the
+        transaction of the end, and not in one that comes after.
+        """
+        try:
+            outcome = await self._execute(active, output)
+            return self.writer.finish(
+                _finish(active.run, outcome, active.stop_reason, output)
+            )
+        finally:
+            self._release(1)
+            if self._is_backlog:
+                self._claim_soon()
 
     async def _execute(self, active: _Active, output: Output) -> Outcome:
         run = active.run
@@ -210,11 +312,17 @@ class Runner:
             return Outcome(
                 OutcomeStatus.FAILED, error=str(error), reason="unknown_executor"
             )
+        lease = JobLease(
+            _key(Lease(run.run_id, run.attempt)),
+            is_repeatable=active.is_repeatable,
+            renewed_at=active.renewed_at,
+        )
         context = RunContext(
             payload=executor_payload(rules["command"], rules["payload"]),
             environment=_environment(run),
             write=output.write,
             grace_seconds=settings.CANCEL_GRACE_SECONDS,
+            lease=lease,
         )
         active.work = self.loop.create_task(
             execute(executor, context, rules["timeout_seconds"])
@@ -229,6 +337,10 @@ class Runner:
                 active.work.cancel()
 
 
+def _key(lease: Lease) -> tuple[int, int]:
+    return lease.run_id, lease.attempt
+
+
 def _names(run: ClaimedRun) -> dict[str, object]:
     return {"run_id": run.run_id, "attempt": run.attempt, "task": run.task_name}
 
@@ -239,6 +351,8 @@ def _environment(run: ClaimedRun) -> dict[str, str]:
         "GNOMON_ATTEMPT": str(run.attempt),
         "GNOMON_SCHEDULED_FOR": run.scheduled_for.astimezone(UTC).isoformat(),
         "GNOMON_TASK": run.task_name,
+        "GNOMON_SHARD_INDEX": str(run.shard_index),
+        "GNOMON_SHARD_TOTAL": str(run.shard_total),
         **param_environment(run.params),
     }
 

@@ -12,10 +12,20 @@ from functools import partial
 from typing import Any
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.conf import settings
+from django.db import connection, transaction
 
 from tasks_app import ledger
-from tasks_app.ledger import ClaimedRun, Finish, Lease, LogChunk
+from tasks_app.ledger import (
+    Claimant,
+    ClaimedRun,
+    Finish,
+    Lease,
+    LogChunk,
+    LogCut,
+    Outlook,
+)
+from workers_app.database import AWAY
 
 log = structlog.get_logger()
 
@@ -29,13 +39,18 @@ MAX_HELD_CHUNKS = 5_000
 RECONNECT_SECONDS = 1.0
 
 _REFUSED = False
-DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    run_ids: Sequence[int]
+    limit: int
     answer: asyncio.Future[list[ClaimedRun]]
+    is_called: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    answer: asyncio.Future[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +59,12 @@ class _End:
     answer: asyncio.Future[bool]
 
 
-_Item = _Claim | _End | LogChunk
+_Item = _Claim | _Look | _End | LogChunk | LogCut
 
 
 class Writer:
-    """One thread, one database connection, one transaction a batch, first in first out.
+    """One thread, one database connection; of a batch the claims, then all the rest in
+    one transaction, first in first out.
 
     Claims fail while the database is away; ends and output are kept and written when
     it is back (C14). `turn` is held during each transaction: the worker's heartbeat,
@@ -56,13 +72,16 @@ class Writer:
     two cannot deadlock.
     """
 
-    def __init__(self, worker_id: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, claimant: Claimant, loop: asyncio.AbstractEventLoop) -> None:
         self.turn = threading.Lock()
-        self._worker_id = worker_id
+        self.claimant = claimant
         self._loop = loop
         self._items: deque[_Item] = deque()
         self._wake = threading.Condition()
         self._is_stopping = False
+        self._lost_output: set[Lease] = set()
+        self._outlook: Outlook | None = None
+        self._outlook_until = 0.0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -75,21 +94,30 @@ class Writer:
             self._wake.notify()
         self._thread.join()
 
-    async def claim(self, run_ids: Sequence[int]) -> list[ClaimedRun]:
-        """Claim runs; the answer comes when the claim has committed.
+    async def claim(self, limit: int, *, is_called: bool = False) -> list[ClaimedRun]:
+        """Claim up to `limit` runs; the answer comes when the claim has committed.
+        `is_called`: runs wait in a lane for this worker, perhaps a new one.
 
         Raises:
             OperationalError: the database is away.
         """
         answer: asyncio.Future[list[ClaimedRun]] = self._loop.create_future()
-        self._put(_Claim(run_ids, answer))
+        self._put(_Claim(limit, answer, is_called))
         return await answer
 
-    async def finish(self, finish: Finish) -> bool:
-        """Commit an attempt's end; False if it came too late and was refused."""
+    def look(self) -> asyncio.Future[bool]:
+        """Ask whether a claim may find anything, which costs an idle worker one
+        statement where a claim costs several. Fails as a claim does."""
+        answer: asyncio.Future[bool] = self._loop.create_future()
+        self._put(_Look(answer))
+        return answer
+
+    def finish(self, finish: Finish) -> asyncio.Future[bool]:
+        """Have an attempt's end committed; the answer comes when it is, and is False
+        if the end came too late and was refused."""
         answer: asyncio.Future[bool] = self._loop.create_future()
         self._put(_End(finish, answer))
-        return await answer
+        return answer
 
     def append(self, chunk: LogChunk) -> bool:
         """Store a piece of output, before any end that is given later.
@@ -102,6 +130,10 @@ class Writer:
         self._put(chunk)
         return True
 
+    def cut(self, cut: LogCut) -> None:
+        """Cut out the middle of what has been given before."""
+        self._put(cut)
+
     def _put(self, item: _Item) -> None:
         with self._wake:
             self._items.append(item)
@@ -111,14 +143,24 @@ class Writer:
         linger_seconds = 0.0
         while batch := self._take(linger_seconds):
             linger_seconds = LINGER_SECONDS if len(batch) > 1 else 0.0
-            try:
-                self._answer(self._write(batch))
-            except DATABASE_AWAY as error:
-                self._keep(batch, error)
-            except Exception:  # whatever it was, it must not cost the others their end
-                log.exception("writer.batch_failed", items=len(batch))
-                self._write_apart(batch)
+            looks = [item for item in batch if isinstance(item, _Look)]
+            claims = [item for item in batch if isinstance(item, _Claim)]
+            others = [item for item in batch if not isinstance(item, _Look | _Claim)]
+            # The runs that are claimed go on while the ends are written: one core
+            # would idle if they waited for these too.
+            for part in (looks, claims, others):
+                if part:
+                    self._write_part(part)
         connection.close()
+
+    def _write_part(self, part: Sequence[_Item]) -> None:
+        try:
+            self._answer(self._write(part))
+        except AWAY as error:
+            self._keep(part, error)
+        except Exception:  # whatever it was, it must not cost the others their end
+            log.exception("writer.batch_failed", items=len(part))
+            self._write_apart(part)
 
     def _take(self, linger_seconds: float) -> list[_Item]:
         """The next batch; empty only when stopped and nothing is left."""
@@ -136,21 +178,52 @@ class Writer:
                 text += len(item.text) if isinstance(item, LogChunk) else 0
         return batch
 
-    def _write(self, batch: Sequence[_Item]) -> list[Callable[[], None]]:
-        """Write a batch; returns the answers to give."""
-        claims = [item for item in batch if isinstance(item, _Claim)]
-        ends = [item for item in batch if isinstance(item, _End)]
-        with self.turn, transaction.atomic():
-            ledger.append_logs([item for item in batch if isinstance(item, LogChunk)])
-            accepted = ledger.finish([end.finish for end in ends])
-            ids = sorted({run_id for claim in claims for run_id in claim.run_ids})
-            claimed = ledger.claim(ids, self._worker_id) if ids else []
-        answers = [_answer_end(end, accepted) for end in ends]
-        left = {run.run_id: run for run in claimed}
-        for claim in claims:  # two doorbells may name the same run
-            won = [left.pop(run_id) for run_id in claim.run_ids if run_id in left]
+    def _write(self, items: Sequence[_Item]) -> list[Callable[[], None]]:
+        """Write claims, or looks, or whatever else; returns the answers to give."""
+        looks = [item for item in items if isinstance(item, _Look)]
+        if looks:
+            return self._look(looks)
+        claims = [item for item in items if isinstance(item, _Claim)]
+        with self.turn:
+            return self._write_claims(claims) if claims else self._write_others(items)
+
+    def _look(self, looks: Sequence[_Look]) -> list[Callable[[], None]]:
+        found = ledger.waits(self.claimant.queues, self.claimant.worker_id)
+        return [partial(_set, look.answer, found) for look in looks]
+
+    def _write_claims(self, claims: Sequence[_Claim]) -> list[Callable[[], None]]:
+        claimed = self._claim(sum(claim.limit for claim in claims), claims)
+        answers: list[Callable[[], None]] = []
+        for claim in claims:
+            won, claimed = claimed[: claim.limit], claimed[claim.limit :]
             answers.append(partial(_set, claim.answer, won))
         return answers
+
+    def _write_others(self, items: Sequence[_Item]) -> list[Callable[[], None]]:
+        ends = [item for item in items if isinstance(item, _End)]
+        cuts = [item for item in items if isinstance(item, LogCut)]
+        with transaction.atomic():
+            ledger.append_logs([item for item in items if isinstance(item, LogChunk)])
+            # Of an attempt the last counts: it tells all that was cut.
+            ledger.cut_logs(list({(c.run_id, c.attempt): c for c in cuts}.values()))
+            accepted = ledger.finish([self._told(end.finish) for end in ends])
+        return [_answer_end(end, accepted) for end in ends]
+
+    def _told(self, finish: Finish) -> Finish:
+        """The end, with a mark if output of it was refused."""
+        if finish.lease not in self._lost_output:
+            return finish
+        self._lost_output.discard(finish.lease)
+        return replace(finish, log_truncated=True)
+
+    def _claim(self, wanted: int, claims: Sequence[_Claim]) -> list[ClaimedRun]:
+        """The outlook is taken at each poll, and when a doorbell says so: to do it for
+        each claim would cost a busy worker a third more."""
+        now = time.monotonic()
+        if now >= self._outlook_until or any(claim.is_called for claim in claims):
+            self._outlook = ledger.outlook(self.claimant)
+            self._outlook_until = now + settings.POLL_SECONDS / 2
+        return ledger.claim(self.claimant, wanted, self._outlook)
 
     def _answer(self, answers: Sequence[Callable[[], None]]) -> None:
         """Give the answers on the event loop, all in one turn of it."""
@@ -163,7 +236,7 @@ class Writer:
         connection.close()
         self._refuse(batch, error)
         with self._wake:
-            kept = [item for item in batch if not isinstance(item, _Claim)]
+            kept = [item for item in batch if not isinstance(item, _Claim | _Look)]
             self._items.extendleft(reversed(kept))
         time.sleep(RECONNECT_SECONDS)
 
@@ -172,7 +245,7 @@ class Writer:
             [
                 partial(_fail, item.answer, error)
                 for item in batch
-                if isinstance(item, _Claim)
+                if isinstance(item, _Claim | _Look)
             ]
         )
 
@@ -180,12 +253,13 @@ class Writer:
         """After a batch that the database refuses: each item for itself.
 
         An end that is refused even so is written without its result and its error
-        text, which are all that can be at fault; refused output is dropped.
+        text, which are all that can be at fault; refused output is dropped, and the
+        run says so.
         """
         for item in batch:
             try:
                 self._answer(self._write([item]))
-            except DATABASE_AWAY as error:
+            except AWAY as error:
                 self._keep([item], error)
             except Exception as error:
                 log.exception("writer.item_refused", item=type(item).__name__)
@@ -193,6 +267,8 @@ class Writer:
                     self._put(_End(_without_result(item.finish, error), item.answer))
                 elif isinstance(item, _End):
                     self._answer([partial(_set, item.answer, _REFUSED)])
+                elif isinstance(item, LogChunk | LogCut):
+                    self._lost_output.add(Lease(item.run_id, item.attempt))
                 self._refuse([item], error)
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from rich.table import Table
 
-from scheduler_project.bench import stock
-from scheduler_project.bench.latency import Delays
-from scheduler_project.bench.throughput import Rates
-
-TARGET_RATIO = 3
-"""Times the stock way."""
-TARGET_P99_MS = 100
+SIGNIFICANT_BELOW = 100
+"""Values from here on are shown without a fraction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One figure, with what it should be and what a peer has done.
 
-    `target`: at least, for a rate; at most, for a delay (`is_delay`).
+    `target`: at least, for a rate; at most, for a delay, a size, a count of faults
+    (`is_delay`).
     """
 
     name: str
@@ -45,66 +42,95 @@ class Row:
         return self.value >= self.target
 
     def as_json(self) -> dict[str, object]:
-        values = asdict(self)
-        del values["is_delay"]
-        return {**values, "ratio": self.ratio, "met": self.met}
+        return {**asdict(self), "ratio": self.ratio, "met": self.met}
 
     def cells(self) -> Iterator[str]:
         yield self.name
-        yield _number(self.value)
+        yield number(self.value)
         yield self.unit
-        yield "" if self.target is None else f"{self._sign} {_number(self.target)}"
+        yield self.target_text
         yield {True: "yes", False: "no", None: ""}[self.met]
         yield self.peer or ""
-        yield "" if self.peer_value is None else _number(self.peer_value)
+        yield "" if self.peer_value is None else number(self.peer_value)
         yield "" if self.ratio is None else f"{self.ratio:.1f} x"
 
     @property
-    def _sign(self) -> str:
-        return "≤" if self.is_delay else "≥"
+    def target_text(self) -> str:
+        if self.target is None:
+            return ""
+        return f"{'≤' if self.is_delay else '≥'} {number(self.target)}"
 
 
-def throughput_row(broker: str, rates: Rates) -> Row:
-    return Row(
-        name=f"Shell runs, {broker}",
-        value=rates.ours,
-        unit="runs/s",
-        target=TARGET_RATIO * rates.stock,
-        peer=stock.NAME,
-        peer_value=rates.stock,
-    )
+@dataclass(slots=True)
+class Figures:
+    """The rows of one measurement, with the broker it was made with.
+
+    `at`: when, in ISO 8601; `commit`: of which version.
+    """
+
+    measurement: str
+    broker: str
+    at: str
+    commit: str
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{self.measurement}, {self.broker}" if self.broker else self.measurement
 
 
-def latency_rows(broker: str, delays: Delays) -> Iterator[Row]:
-    targets = {50: None, 99: TARGET_P99_MS, 100: None}
-    for percent, target in targets.items():
-        label = "max" if percent == 100 else f"P{percent}"
-        yield Row(
-            name=f"Trigger to start, {label}, {broker}",
-            value=delays.percentile(percent),
-            unit="ms",
-            target=target,
-            is_delay=True,
+COLUMNS = ("Figure", "Value", "Unit", "Target", "Met", "Peer", "Peer value", "Ratio")
+RIGHT = {"Value", "Target", "Peer value", "Ratio"}
+
+
+def table(figures: Sequence[Figures]) -> Table:
+    shown = Table()
+    for name in COLUMNS:
+        shown.add_column(
+            name,
+            justify="right" if name in RIGHT else "left",
+            no_wrap=name in {"Target", "Ratio"},
         )
-
-
-def table(rows: Sequence[Row]) -> Table:
-    shown = Table("Figure")
-    shown.add_column("Value", justify="right")
-    shown.add_column("Unit")
-    shown.add_column("Target", justify="right", no_wrap=True)
-    shown.add_column("Met")
-    shown.add_column("Peer")
-    shown.add_column("Peer value", justify="right")
-    shown.add_column("Ratio", justify="right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row.cells())
+    for each in figures:
+        shown.add_section()
+        shown.add_row(each.title, style="bold")
+        for row in each.rows:
+            shown.add_row(*row.cells())
     return shown
 
 
-def as_json(rows: Sequence[Row]) -> str:
-    return json.dumps({"rows": [row.as_json() for row in rows]}, indent=2) + "\n"
+def as_json(machine: Mapping[str, object], figures: Sequence[Figures]) -> str:
+    """One object: the machine, and all rows in one list."""
+    rows = [
+        {
+            "measurement": each.measurement,
+            "broker": each.broker,
+            "at": each.at,
+            "commit": each.commit,
+            **row.as_json(),
+        }
+        for each in figures
+        for row in each.rows
+    ]
+    return json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+def from_json(text: str) -> list[Figures]:
+    """The figures of an `as_json`."""
+    found: dict[tuple[str, str], Figures] = {}
+    for values in json.loads(text)["rows"]:
+        measurement, broker = values["measurement"], values["broker"]
+        new = Figures(measurement, broker, values["at"], values["commit"])
+        found.setdefault((measurement, broker), new).rows.append(_row(values))
+    return list(found.values())
+
+
+def _row(values: Mapping[str, Any]) -> Row:
+    return Row(**{name: values[name] for name in Row.__dataclass_fields__})
+
+
+def number(value: float) -> str:
+    """As people read it: no fraction from SIGNIFICANT_BELOW on."""
+    if value >= SIGNIFICANT_BELOW or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"

@@ -5,25 +5,46 @@ from __future__ import annotations
 import secrets
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from kombu import Connection, Exchange, Queue
 
-from scheduler_project.bench import stock
+from scheduler_project.bench.workload import BenchError
 from scheduler_project.local.platform import BASE_DIR
 from scheduler_project.local.ports import HOST, free_port
 from scheduler_project.local.supervisor import Service, Supervisor, Write
 from workers_app.models import WorkerInfo
 
 READY_SECONDS = 60.0
+NODE_SECONDS = 1.0
+"""More, for each worker that starts together with others."""
 WEB_PROCESSES = 2
+RUN_SECONDS = 300.0
+"""What an installation, or the making of a load, may take."""
+
+
+def _silent(_text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to measure: `rounds` of the sides that are compared, whose medians count,
+    with so many of the product's workers. `tell` takes lines of progress."""
+
+    rounds: int = 1
+    workers: int = 1
+    tell: Callable[[str], None] = _silent
 
 
 class Rig:
     """A database and a broker that answer, and what is started on them.
 
-    `broker` is the broker's name for people, `password` the administrator's.
+    `broker` is the broker's name for people, `password` the administrator's;
+    `environment` holds GNOMON_VAR, DATABASE_URL and BROKER_URL of its services.
     """
 
     def __init__(
@@ -37,14 +58,23 @@ class Rig:
         self.broker = broker
         self.broker_url = broker_url
         self.password = password
+        self.plan = Plan()
         self._write = write
         self._environment = {
             **environment,
             "SECRET_KEY": secrets.token_urlsafe(64),
             "HTTPS": "0",
-            "CELERY_SKIP_CHECKS": "1",
             "PYTHONUNBUFFERED": "1",
         }
+
+    @property
+    def directory(self) -> Path:
+        """The bench's own, gone after it."""
+        return Path(self._environment["GNOMON_VAR"])
+
+    @property
+    def database_url(self) -> str:
+        return self._environment["DATABASE_URL"]
 
     def services(self) -> Supervisor:
         """What one measurement starts; all of it stops with the `with` block."""
@@ -59,17 +89,30 @@ class Rig:
         finally:
             _queue_delete(self.broker_url, name)
 
-    def start_workers(self, services: Supervisor, queue: str, count: int) -> None:
+    def start_workers(
+        self, services: Supervisor, queue: str, count: int, **settings: str
+    ) -> None:
         """Start the product's workers and wait until they are online."""
+        settings = {"WORKER_QUEUES": queue, **settings}
         for number in range(count):
             command = ("manage.py", "worker", "--name", f"{queue}-{number}@bench")
-            services.start(self._python("worker", *command, WORKER_QUEUES=queue))
+            services.start(
+                self._python("worker", *command, is_essential=True, **settings)
+            )
         online = WorkerInfo.objects.alive().filter(name__startswith=queue)
         services.wait_until(lambda: online.count() == count, "worker", READY_SECONDS)
 
+    def start_fleet(self, services: Supervisor, queue: str, nodes: int) -> None:
+        """Start many of the product's workers, forked from one process, and wait until
+        they are online."""
+        command = ("-m", "scheduler_project.bench.fleet", queue, str(nodes))
+        services.start(self._python("fleet", *command, WORKER_QUEUES=queue))
+        online = WorkerInfo.objects.alive().filter(name__startswith=queue)
+        seconds = READY_SECONDS + nodes * NODE_SECONDS
+        services.wait_until(lambda: online.count() == nodes, "the fleet", seconds)
+
     def start_beat(self, services: Supervisor) -> None:
-        command = ("-m", "celery", "-q", "-A", "scheduler_project", "beat")
-        services.start(self._python("beat", *command))
+        services.start(self._python("beat", "manage.py", "beat"))
 
     def start_web(self, services: Supervisor) -> str:
         """Start the web service; returns its address, where nothing may answer yet."""
@@ -82,19 +125,26 @@ class Rig:
         services.start(self._python("web", *command, is_essential=False))
         return f"http://{address}"
 
-    def start_trigger(self, services: Supervisor, task_id: int, runs: int) -> None:
-        """Start a process that triggers runs by the service, without the API."""
-        command = ("-m", "scheduler_project.bench.trigger", str(task_id), str(runs))
-        services.start(self._python("trigger", *command, is_essential=False))
+    def produce(
+        self, services: Supervisor, version_id: int, rate: int, seconds: int
+    ) -> None:
+        """Have a process create `rate` runs a second of a task's version, for
+        `seconds`; returns when it has."""
+        numbers = (str(number) for number in (version_id, rate, seconds))
+        command = ("-m", "scheduler_project.bench.producer", *numbers)
+        run_to_end(services, self._python("producer", *command, is_essential=False))
 
-    def start_stock_worker(self, services: Supervisor, queue: str) -> None:
-        command = (
-            *("-m", "celery", "-q", "-A", "scheduler_project.bench.stock", "worker"),
-            *("--concurrency", str(stock.PROCESSES), "--queues", queue),
-            *("--hostname", f"{queue}@bench"),
-        )
-        # Celery's own default level; ours would have it log each task.
-        services.start(self._python("stock", *command, LOG_LEVEL="WARNING"))
+    def start_slow_server(self, services: Supervisor, seconds: float) -> str:
+        """Start a web server that takes `seconds` for each answer; returns its URL."""
+        port = free_port()
+        command = ("-m", "scheduler_project.bench.slow_server", str(port), str(seconds))
+        services.start(self._python("server", *command))
+        return f"http://{HOST}:{port}/"
+
+    def cancel(self, services: Supervisor, task_id: int) -> None:
+        """Have a process cancel all runs of a task; returns when they are flagged."""
+        command = ("-m", "scheduler_project.bench.canceller", str(task_id))
+        run_to_end(services, self._python("cancel", *command, is_essential=False))
 
     def _python(
         self, name: str, *command: str, is_essential: bool = True, **settings: str
@@ -106,6 +156,18 @@ class Rig:
             directory=BASE_DIR,
             is_essential=is_essential,
         )
+
+
+def run_to_end(services: Supervisor, service: Service) -> None:
+    """Run a service that is not essential, and ends.
+
+    Raises:
+        BenchError: it fails, or takes longer than RUN_SECONDS.
+    """
+    services.start(service)
+    ended = services.wait(RUN_SECONDS)
+    if ended is None or ended.code:
+        raise BenchError(f"{' '.join(service.command)} has failed")
 
 
 def _queue_delete(broker_url: str, name: str) -> None:

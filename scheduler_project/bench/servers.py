@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +21,13 @@ from scheduler_project.local.supervisor import Supervisor, Write
 from workers_app.transports import UnknownTransport, profile
 
 BROKER_SECONDS = 5
-_NAMES = {"amqp": "RabbitMQ", "amqps": "RabbitMQ", "redis": "Redis", "rediss": "Redis"}
+RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672//"
+POSTGRES_SETTINGS = {
+    "max_connections": "500",  # for `nodes`
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track": "none",  # but where a measurement asks for it
+}
+VALKEY_SCHEMES = ("redis", "redisstream")
 
 
 class Servers:
@@ -38,33 +44,43 @@ class Servers:
         self._password = ""
 
     def start_database(self) -> None:
-        """Start PostgreSQL as it is by default, fsync and all, with tables and an
-        administrator, and point this process's Django at it."""
-        server = embedded.postgresql(self._directory / "postgres", self._lock)
+        """Start PostgreSQL as it is by default, fsync and all, but for room for more
+        connections, with tables and an administrator, and point this process's Django
+        at it."""
+        server = embedded.postgresql(
+            self._directory / "postgres", self._lock, POSTGRES_SETTINGS
+        )
         self._database_url = embedded.start(self._supervisor, server)
         use_database(self._database_url)
         migrate()
         self._password = admin_create() or ""
 
-    def rig(self, broker_url: str | None) -> Rig:
-        """A rig on the broker at `broker_url`, or on an embedded Valkey.
+    def broker_urls(self) -> Iterator[str]:
+        """What is measured where no broker is named: an embedded Valkey, by each way
+        to use it, and RabbitMQ if one answers at its default address."""
+        server = embedded.valkey(self._directory / "valkey", self._lock)
+        url = urlsplit(embedded.start(self._supervisor, server))
+        for scheme in VALKEY_SCHEMES:
+            yield url._replace(scheme=scheme).geturl()
+        with suppress(BenchError):
+            broker_check(RABBITMQ_URL)
+            yield RABBITMQ_URL
+
+    def rig(self, broker_url: str) -> Rig:
+        """A rig on the broker at `broker_url`.
 
         Raises:
             BenchError: no broker answers there.
         """
-        name = "Valkey"
-        if broker_url is None:
-            server = embedded.valkey(self._directory / "valkey", self._lock)
-            broker_url = embedded.start(self._supervisor, server)
-        else:
-            _check(broker_url)
-            name = _NAMES[urlsplit(broker_url).scheme]
+        broker_check(broker_url)
         environment = {
             "GNOMON_VAR": str(self._directory),
             "DATABASE_URL": self._database_url,
             "BROKER_URL": broker_url,
         }
-        return Rig(name, broker_url, self._password, environment, self._write)
+        return Rig(
+            _name(broker_url), broker_url, self._password, environment, self._write
+        )
 
 
 @contextmanager
@@ -77,7 +93,20 @@ def servers(directory: Path, write: Write) -> Iterator[Servers]:
             connections.close_all()
 
 
-def _check(broker_url: str) -> None:
+def _name(broker_url: str) -> str:
+    """What people call the broker, or the way to use it."""
+    scheme = urlsplit(broker_url).scheme
+    if scheme.startswith("amqp"):
+        return "RabbitMQ"
+    return "Redis Streams" if scheme.startswith("redisstream") else "Redis lists"
+
+
+def broker_check(broker_url: str) -> None:
+    """See that a broker answers.
+
+    Raises:
+        BenchError: none answers there, or its scheme is unknown.
+    """
     try:
         profile(broker_url)
     except UnknownTransport as error:

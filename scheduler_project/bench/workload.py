@@ -18,6 +18,8 @@ from tasks_app.services.tasks import task_create
 
 COMMAND = "true"
 BATCH = 500
+MAX_QUEUED = 1_000_000
+"""A backlog of any measurement; by default a task's 10,001st run is skipped."""
 POLL_SECONDS = 0.2
 """A question that often costs the machine next to nothing."""
 PATIENCE_SECONDS = 60.0
@@ -37,6 +39,7 @@ def version_create(queue: str) -> TaskVersion:
             "executor": "shell",
             "command": COMMAND,
             "queue": queue,
+            "max_queued": MAX_QUEUED,
         }
     )
     return TaskVersion.objects.get(task=task)
@@ -58,31 +61,36 @@ def runs_delete() -> None:
     """Empty the tables, and have the disk hold nothing back for the next side."""
     with connection.cursor() as cursor:
         cursor.execute("SET client_min_messages = warning")
-        cursor.execute("TRUNCATE tasks_app_taskrun CASCADE")
+        cursor.execute(
+            "TRUNCATE tasks_app_taskrun, tasks_app_runevent, tasks_app_runlog,"
+            " tasks_app_runtally"
+        )
         cursor.execute("CHECKPOINT")
 
 
 def wait_for_end(services: Supervisor, runs: int) -> None:
-    """Wait until none of the `runs` runs is queued or running.
+    """Wait until none of the `runs` runs is unfinished; raises as `wait_while`."""
+    wait_while(services, runs, lambda: TaskRun.objects.unfinished().exists())
+
+
+def wait_for_count(services: Supervisor, runs: int) -> None:
+    """Wait until there are `runs` runs; raises as `wait_while`."""
+    wait_while(services, runs, lambda: TaskRun.objects.count() < runs)
+
+
+def wait_while(
+    services: Supervisor, runs: int, is_going_on: Callable[[], bool]
+) -> None:
+    """Wait with an eye on the services, as long as `runs` runs may take.
 
     Raises:
         ServiceDiedError: a process of the side has ended.
         NotReadyError: it is slower than SLOWEST_RATE.
     """
-    _wait(services, runs, lambda: TaskRun.objects.unfinished().exists())
-
-
-def wait_for_count(services: Supervisor, runs: int) -> None:
-    """Wait until there are `runs` runs; raises as `wait_for_end`."""
-    _wait(services, runs, lambda: TaskRun.objects.count() < runs)
-
-
-def _wait(services: Supervisor, runs: int, is_going_on: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS + runs / SLOWEST_RATE
     while is_going_on():
         if time.monotonic() > deadline:
-            left = TaskRun.objects.unfinished().count()
-            raise NotReadyError(f"{left} of {runs} runs are not over in time")
+            raise NotReadyError(f"{runs} runs are not over in time")
         services.wait(POLL_SECONDS)
 
 
@@ -105,7 +113,15 @@ def rate(runs: int) -> float:
 
 def delays_ms(skipped: int) -> Sequence[float]:
     """From queued to started, in ms, but for the first `skipped` runs."""
-    delays = TaskRun.objects.order_by("id").values_list(
+    delays = TaskRun.objects.order_by("created_at", "id").values_list(
         F("started_at") - F("created_at"), flat=True
     )
     return [delay.total_seconds() * 1000 for delay in delays[skipped:]]
+
+
+def created_a_second() -> float:
+    """Runs a second, from the first that was created to the last."""
+    found = TaskRun.objects.aggregate(
+        runs=Count("id"), span=Max("created_at") - Min("created_at")
+    )
+    return float(found["runs"] / found["span"].total_seconds())

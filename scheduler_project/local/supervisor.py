@@ -77,7 +77,7 @@ class _Child:
     ) -> None:
         self.service = service
         self.process = subprocess.Popen(  # noqa: S603 - the platform's own commands
-            [*_dies_with_parent(service), *service.command],
+            [*dies_with_parent(service), *service.command],
             env={**os.environ, **service.environment},
             cwd=service.directory,
             stdin=subprocess.DEVNULL,
@@ -207,7 +207,7 @@ def describe_exit(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}"
 
 
-def _dies_with_parent(service: Service) -> list[str]:
+def dies_with_parent(service: Service) -> list[str]:
     """The prefix that has the kernel signal the child when its parent is gone.
 
     setpriv executes the command in its own place: the process id stays the same.

@@ -89,13 +89,13 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg] # one for any model
     ) -> TemplateResponse:
         request.current_app = self.admin_site.name
         frame = self.admin_site.each_context(request)
-        allowed = {"may": _May(request)}
+        allowed = {"may": Allowed(request)}
         return TemplateResponse(
             request, template, {**frame, **allowed, **context}, status=status
         )
 
 
-class _May:
+class Allowed:
     """The policy for templates: `{% if may.run_trigger %}`."""
 
     def __init__(self, request: HttpRequest) -> None:

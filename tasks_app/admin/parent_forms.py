@@ -8,7 +8,6 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tasks_app.choices import Condition
 from tasks_app.errors import FieldError, InvalidInput
 from tasks_app.models import Project, Task
 from tasks_app.services.tasks import ParentInput
@@ -18,16 +17,13 @@ NAMES_OFFERED = 500
 
 
 class ParentForm(forms.Form):
-    """One dependency: a task by name, and on which of its endings to run."""
+    """One dependency: a task by name."""
 
     task = forms.CharField(
         required=False,
         max_length=310,
         label=_("Task"),
         widget=forms.TextInput(attrs={"list": "task-names", "autocomplete": "off"}),
-    )
-    condition = forms.ChoiceField(
-        choices=Condition, initial=Condition.SUCCESS, label=_("Runs")
     )
 
 
@@ -43,24 +39,19 @@ class BaseParentFormSet(forms.BaseFormSet):  # type: ignore[type-arg] # not at r
             for index, form in enumerate(self.forms)
             if form.cleaned_data.get("task")
         ]
-        found = [
-            (find_task(values["task"], project), values["condition"])
-            for _index, values in self._rows
-        ]
+        found = [find_task(values["task"], project) for _index, values in self._rows]
         unknown = [
             FieldError(
                 ("depends_on", str(index), "task"),
                 "unknown_task",
                 "there is no such task",
             )
-            for index, (task_id, _condition) in enumerate(found)
+            for index, task_id in enumerate(found)
             if task_id is None
         ]
         if unknown:
             raise InvalidInput(unknown)
-        return [
-            ParentInput(task_id, condition) for task_id, condition in found if task_id
-        ]
+        return [ParentInput(task_id) for task_id in found if task_id]
 
     def add_errors(self, errors: Iterable[FieldError]) -> None:
         """Show errors of `depends_on/<index>/...`, counted over the rows given."""
@@ -83,10 +74,7 @@ ParentFormSet: Any = forms.formset_factory(
 def parent_initial(task: Task) -> list[dict[str, Any]]:
     """A task's dependencies, as names: of another project's task with its project."""
     edges = task.parent_edges.select_related("parent__project").order_by("pk")
-    return [
-        {"task": parent_name(edge.parent, task.project_id), "condition": edge.condition}
-        for edge in edges
-    ]
+    return [{"task": parent_name(edge.parent, task.project_id)} for edge in edges]
 
 
 def parent_name(parent: Task, project_id: int) -> str:

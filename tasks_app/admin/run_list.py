@@ -7,16 +7,23 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
-from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from tasks_app.choices import RunStatus, Trigger
-from tasks_app.models import Task, TaskRun
+from tasks_app.models import Task
+from tasks_app.run_history import (
+    MAX_ID,
+    RunSearch,
+    run_created_at,
+    runs_by_id,
+    search_down,
+    worker_ids,
+)
 
 PER_PAGE = 50
-MAX_ID = 2**63 - 1
+HOUR = timedelta(hours=1)
 
 WINDOWS = {
     "1h": (timedelta(hours=1), _("Last hour")),
@@ -63,6 +70,14 @@ class RunFilters(forms.Form):
         ],
     )
 
+    hour = forms.DateTimeField(
+        required=False,
+        label=_("Ended in the hour from (UTC)"),
+        widget=forms.DateTimeInput(
+            format="%Y-%m-%dT%H:%M", attrs={"type": "datetime-local"}
+        ),
+    )
+
     def __init__(self, data: QueryDict) -> None:
         super().__init__(data, auto_id="filter-%s")
 
@@ -71,65 +86,62 @@ class RunFilters(forms.Form):
         """Whether any filter narrows the list."""
         return any(self.data.get(name) for name in self.fields)
 
-    def apply(self, runs: QuerySet[TaskRun]) -> QuerySet[TaskRun]:
+    def search(self) -> RunSearch:
         """A filter with an unknown value matches nothing."""
         if not self.is_valid():
-            return runs.none()
+            return RunSearch(statuses=())
         chosen = self.cleaned_data
+        statuses: tuple[str, ...] | None = None
+        if chosen["status"]:
+            statuses = (chosen["status"],)
         if chosen["status"] == "unfinished":
-            runs = runs.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])
-        elif chosen["status"]:
-            runs = runs.filter(status=chosen["status"])
-        if chosen["task"]:
-            runs = runs.filter(task__in=_task_ids(chosen["task"]))
-        if chosen["trigger"]:
-            runs = runs.filter(trigger=chosen["trigger"])
-        if chosen["worker"]:
-            runs = runs.filter(worker__name=chosen["worker"])
-        if chosen["window"]:
-            length, _label = WINDOWS[chosen["window"]]
-            runs = runs.filter(scheduled_for__gte=timezone.now() - length)
-        return runs
+            statuses = (RunStatus.QUEUED, RunStatus.RUNNING)
+        length, _label = WINDOWS.get(chosen["window"], (None, ""))
+        hour = chosen["hour"]
+        return RunSearch(
+            task_ids=_task_ids(chosen["task"]) if chosen["task"] else None,
+            statuses=statuses,
+            triggers=(chosen["trigger"],) if chosen["trigger"] else None,
+            worker_ids=worker_ids(chosen["worker"]) if chosen["worker"] else None,
+            scheduled_after=timezone.now() - length if length else None,
+            ended_after=hour,
+            ended_before=hour + HOUR if hour else None,
+        )
 
 
-def _task_ids(text: str) -> list[int]:
+def _task_ids(text: str) -> tuple[int, ...]:
     """The tasks of a name, or of a part of it; deleted ones too, for runs outlive
     them. Resolved first, so that the list is found by the index of its task."""
     if text.isdecimal() and int(text) <= MAX_ID:
-        return [int(text)]
+        return (int(text),)
     names = Task.objects.filter(name__iexact=text) or Task.objects.filter(
         name__icontains=text
     )
-    return [task.pk for task in names[:100]]
+    return tuple(task.pk for task in names[:100])
 
 
 def run_list(query: QueryDict) -> dict[str, Any]:
     filters = RunFilters(query)
-    found = list(_page(filters.apply(runs_listed()), query.get("before", "")))
-    runs, has_older = found[:PER_PAGE], len(found) > PER_PAGE
+    before = query.get("before", "")
+    is_number = before.isdecimal() and int(before) <= MAX_ID
+    found = search_down(
+        filters.search(),
+        before=int(before) if is_number else MAX_ID,
+        limit=PER_PAGE + 1,
+    )
+    runs = runs_by_id(found.run_ids[:PER_PAGE])
+    is_cut = len(found.run_ids) <= PER_PAGE and found.edge is not None
     return {
         "title": _("Runs"),
         "filters": filters,
         "runs": runs,
-        "older_from": runs[-1].pk if has_older else None,
-        "is_first": not query.get("before"),
+        "older_from": found.edge if is_cut else _last(found.run_ids),
+        "searched_to": run_created_at(found.edge) if is_cut and found.edge else None,
+        "is_first": not before,
         "is_busy": any(not run.is_terminal for run in runs),
     }
 
 
-def runs_listed() -> QuerySet[TaskRun]:
-    """Runs with what a line of the list reads."""
-    return (
-        TaskRun.objects.select_related("task", "worker")
-        .defer(
-            "params", "result", "task__command", "task__payload", "task__description"
-        )
-        .order_by("-pk")
-    )
-
-
-def _page(runs: QuerySet[TaskRun], before: str) -> Sequence[TaskRun]:
-    """A page and one more run, which tells that there is a next page."""
-    if before.isdecimal() and int(before) <= MAX_ID:
-        runs = runs.filter(pk__lt=int(before))
-    return runs[: PER_PAGE + 1]  # type: ignore[return-value] # a queryset is one
+def _last(run_ids: Sequence[int]) -> int | None:
+    """The last run of a full page that has older ones."""
+    return run_ids[PER_PAGE - 1] if len(run_ids) > PER_PAGE else None

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import (
+    Http404,
     HttpRequest,
     HttpResponse,
     JsonResponse,
     StreamingHttpResponse,
 )
-from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tasks_app.admin.base import Screen, actor, demand, done, refused
 from tasks_app.admin.run_list import run_list
@@ -28,7 +29,8 @@ from tasks_app.admin.run_page import run_page, state
 from tasks_app.errors import DomainError
 from tasks_app.ledger import CancelAnswer
 from tasks_app.models import RunLog, TaskRun
-from tasks_app.services.runs import run_cancel, run_rerun
+from tasks_app.run_history import find
+from tasks_app.services.runs import run_cancel, run_rerun, run_rerun_failed
 
 
 @admin.register(TaskRun)
@@ -60,7 +62,7 @@ class RunScreen(Screen):
         demand(request, "run.read")
         # The run first: output that comes between the two reads is not missed, as a
         # finished run is asked once more.
-        run = get_object_or_404(TaskRun.objects.defer("params", "result"), pk=run_id)
+        run = find_run(run_id, TaskRun.objects.defer("params", "result"))
         after = parse_position(request.GET.get("after", ""))
         chunks = chunks_after(run, after)
         if chunks:
@@ -75,7 +77,7 @@ class RunScreen(Screen):
 
     def log_text_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
         demand(request, "run.read")
-        run = get_object_or_404(TaskRun.objects.only("pk"), pk=run_id)
+        run = find_run(run_id, TaskRun.objects.only("pk"))
         logs = run.logs.order_by("attempt", "seq").values_list("text", flat=True)
         return StreamingHttpResponse(  # type: ignore[return-value] # stubs: no base
             _texts(logs),
@@ -92,14 +94,10 @@ class RunScreen(Screen):
         to = run_address(run)
         if request.method == "POST":
             try:
-                answer = run_cancel(run_id=run.pk, actor=actor(request))
+                answers = run_cancel(run_id=run.pk, actor=actor(request))
             except DomainError as error:
                 return refused(request, error, to)
-            said = {
-                CancelAnswer.CANCELLED: _("Run %d cancelled."),
-                CancelAnswer.REQUESTED: _("Run %d is being cancelled by its worker."),
-            }
-            return done(request, to, said[answer] % run.pk)
+            return done(request, to, cancel_text(answers))
         context = {
             "title": _("Cancel run %(id)d of “%(task)s”?")
             % {"id": run.pk, "task": run.task.name},
@@ -107,6 +105,11 @@ class RunScreen(Screen):
                 _("A queued run is cancelled at once."),
                 _("A running one is stopped: SIGTERM, and SIGKILL after the grace."),
                 _("It is not retried."),
+                *(
+                    [_("Runs below it are cancelled too, and none is started.")]
+                    if run.root_id is None
+                    else []
+                ),
             ],
             "button": _("Cancel the run"),
             "back": to,
@@ -117,19 +120,41 @@ class RunScreen(Screen):
         demand(request, "run.trigger")
         run = find_run(run_id)
         try:
-            new = run_rerun(run=run, actor=actor(request))
+            is_whole = request.POST.get("from") != "failed"
+            rerun = run_rerun if is_whole else run_rerun_failed
+            new = rerun(run=run, actor=actor(request))
         except DomainError as error:
             return refused(request, error, run_address(run))
-        said = _("Run %d queued: run %d again.") % (new.pk, run.pk)
+        said = _("Run %d queued: run %d again.") % (new.pk, new.rerun_of_id)
         return done(request, run_address(new), said)
 
 
-def find_run(run_id: int) -> TaskRun:
-    """A run with what its page reads, or 404."""
-    runs = TaskRun.objects.select_related(
-        "task__project", "version", "worker", "parent__task", "root__task", "rerun_of"
-    )
-    return get_object_or_404(runs, pk=run_id)
+def cancel_text(answers: Mapping[int, CancelAnswer]) -> str:
+    """What became of the runs that were to be cancelled."""
+    cancelled = [i for i, said in answers.items() if said is CancelAnswer.CANCELLED]
+    asked = [i for i, said in answers.items() if said is CancelAnswer.REQUESTED]
+    texts = []
+    if cancelled:
+        text = ngettext("Run %s cancelled.", "Runs %s cancelled.", len(cancelled))
+        texts.append(text % ", ".join(map(str, sorted(cancelled))))
+    if asked:
+        text = ngettext(
+            "Run %s is being cancelled by its worker.",
+            "Runs %s are being cancelled by their workers.",
+            len(asked),
+        )
+        texts.append(text % ", ".join(map(str, sorted(asked))))
+    return " ".join(texts)
+
+
+def find_run(run_id: int, runs: QuerySet[TaskRun] | None = None) -> TaskRun:
+    """A run, with what its page reads unless `runs` gives less; or 404."""
+    if runs is None:
+        runs = TaskRun.objects.select_related("task__project", "version", "worker")
+    run = find(run_id, runs)
+    if run is None:
+        raise Http404
+    return run
 
 
 def run_address(run: TaskRun) -> str:

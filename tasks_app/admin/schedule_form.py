@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +15,9 @@ from django.utils.translation import gettext_lazy as _
 
 from tasks_app import ledger
 from tasks_app.errors import FieldError, InvalidInput
-from tasks_app.models import Task
+from tasks_app.ledger.planning import Calendars, calendar_rule
+from tasks_app.models import Calendar, Task
+from tasks_app.rules.blackout import BlackoutCalendar, blackout_at
 from tasks_app.rules.schedules import (
     CronSchedule,
     IntervalSchedule,
@@ -228,7 +231,13 @@ def preview(query: QueryDict) -> dict[str, Any]:
     except InvalidInput as error:
         form.add_errors(error, FORM_FIELDS)
         return {"errors": _errors(form)}
-    return schedule_shown(rule, zone, now)
+    return schedule_shown(rule, zone, now, _chosen_calendars(query))
+
+
+def _chosen_calendars(query: QueryDict) -> list[BlackoutCalendar]:
+    ids = [pk for pk in query.getlist("calendars") if re.fullmatch("[0-9]{1,18}", pk)]
+    rows = Calendar.objects.filter(pk__in=ids) if ids else ()
+    return [calendar_rule(row) for row in rows]
 
 
 def current_preview(task: Task) -> dict[str, Any] | None:
@@ -236,14 +245,19 @@ def current_preview(task: Task) -> dict[str, Any] | None:
     rule = task.schedule_rule()
     if rule is None:
         return None
-    return schedule_shown(rule, task.timezone, ledger.database_now())
+    calendars = Calendars().of(task)
+    return schedule_shown(rule, task.timezone, ledger.database_now(), calendars)
 
 
-def schedule_shown(rule: Schedule, zone: str, now: datetime) -> dict[str, Any]:
+def schedule_shown(
+    rule: Schedule, zone: str, now: datetime, calendars: Sequence[BlackoutCalendar]
+) -> dict[str, Any]:
+    """A schedule in words, and its next fires, each with what a blackout does to it."""
+    fires = next_fires(rule, now, FIRES_SHOWN)
     return {
         "description": describe(rule),
         "zone": zone,
-        "fires": next_fires(rule, now, FIRES_SHOWN),
+        "fires": [(at, blackout_at(calendars, at)) for at in fires],
         "warnings": warnings(rule, now),
     }
 

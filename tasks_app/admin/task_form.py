@@ -13,6 +13,14 @@ from django.utils.translation import gettext_lazy as _
 
 from executors import registry
 from tasks_app.admin.parent_forms import ParentFormSet, parent_initial
+from tasks_app.admin.policy_form import (
+    LIMITS,
+    POLICY_FIELDS,
+    WHERE,
+    PolicyForm,
+    rate_text,
+    rate_values,
+)
 from tasks_app.admin.schedule_form import FORM_FIELDS, ScheduleForm, schedule_initial
 from tasks_app.choices import Backoff, Delivery, Misfire
 from tasks_app.errors import InvalidInput, VersionMismatch
@@ -22,7 +30,6 @@ from tasks_app.services.tasks import UNCHANGED, task_create, task_update
 
 WHAT = ("name", "project", "executor", "command", "payload", "description")
 HOW = (
-    "queue",
     "timeout_seconds",
     "start_deadline_seconds",
     "delivery",
@@ -31,11 +38,21 @@ HOW = (
     "retry_initial_seconds",
     "retry_max_seconds",
 )
-VALUES = (*WHAT, *HOW, "timezone", "misfire")
+VALUES = (
+    *WHAT,
+    *HOW,
+    *(name for name in LIMITS if name != "rate_limit"),
+    *WHERE,
+    "timezone",
+    "misfire",
+    "jitter_seconds",
+    "trigger_rule",
+)
 """The fields of the form that are fields of Task."""
 
 TASK_FIELDS: dict[tuple[str, ...], str] = {
     **FORM_FIELDS,
+    **POLICY_FIELDS,
     **{(name,): name for name in VALUES},
     ("retry", "max_attempts"): "max_attempts",
     ("retry", "backoff"): "retry_backoff",
@@ -80,7 +97,7 @@ class JsonObject(forms.CharField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class TaskForm(ScheduleForm):
+class TaskForm(PolicyForm, ScheduleForm):
     """Everything about a task but its dependencies."""
 
     name = forms.CharField(max_length=200, label=_("Name"))
@@ -110,9 +127,10 @@ class TaskForm(ScheduleForm):
         choices=Misfire,
         initial=Misfire.LATEST,
         label=_("Missed fires"),
-        help_text=_("Which of the fires missed while no scheduler lived are run."),
+        help_text=_(
+            "Which of the fires missed in a pause, or with no scheduler, are run."
+        ),
     )
-    queue = forms.CharField(max_length=100, initial="default", label=_("Queue"))
     timeout_seconds = forms.IntegerField(
         min_value=1, initial=3600, label=_("Timeout"), help_text=_("seconds")
     )
@@ -155,7 +173,12 @@ class TaskForm(ScheduleForm):
         self.fields["executor"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
 
     def values(self) -> dict[str, Any]:
-        return {name: self.cleaned_data[name] for name in VALUES}
+        given = self.cleaned_data
+        return {
+            **{name: given[name] for name in VALUES},
+            **rate_values(given["rate_limit"]),
+            "calendars": given["calendars"],
+        }
 
     def fields_of(self, names: tuple[str, ...]) -> list[forms.BoundField]:
         return [self[name] for name in names]
@@ -224,6 +247,8 @@ def _initial(task: Task) -> dict[str, Any]:
     return {
         **values,
         **schedule_initial(task),
+        "rate_limit": rate_text(task),
+        "calendars": list(task.calendars.values_list("pk", flat=True)),
         "expected_version": task.version,
     }
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from django import forms
-from django.core.paginator import Page, Paginator
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -21,6 +19,7 @@ from executors import registry
 from tasks_app.admin.sparklines import Bar, bars
 from tasks_app.choices import RunStatus, TaskStatus
 from tasks_app.formats import run_duration
+from tasks_app.ledger.searching import newest_of
 from tasks_app.models import Project, Task, TaskRun
 from tasks_app.rules.schedules import CronSchedule, Schedule, describe
 
@@ -122,12 +121,12 @@ class TaskRow:
 
 
 def task_list(query: QueryDict) -> dict[str, Any]:
-    """What the template shows: three statements, however many tasks."""
+    """What the template shows: four statements, however many tasks."""
     filters = TaskFilters(query)
     order = query.get("order", "")
     tasks = filters.apply(tasks_listed()).order_by(*ORDERS.get(order, ORDERS["name"]))
     page = Paginator(tasks, PER_PAGE).get_page(query.get("page"))
-    rows = task_rows(page)
+    rows = task_rows(list(page))
     return {
         "title": _("Tasks"),
         "filters": filters,
@@ -139,46 +138,34 @@ def task_list(query: QueryDict) -> dict[str, Any]:
 
 
 def tasks_listed() -> QuerySet[Task]:
-    """Tasks with their schedule. `recent_from` is the id of the run before which the
-    sparkline does not look: found by the index `run_of_task`, however long the
-    history."""
-    newest = TaskRun.objects.filter(task=OuterRef("pk")).order_by("-pk")
-    return (
-        Task.objects.existing()
-        .select_related(
-            "project", "schedule__crontab", "schedule__interval", "schedule__clocked"
-        )
-        .annotate(
-            recent_from=Subquery(newest.values("pk")[RECENT_RUNS - 1 : RECENT_RUNS])
-        )
+    """Tasks with their schedule."""
+    return Task.objects.existing().select_related(
+        "project", "schedule__crontab", "schedule__interval", "schedule__clocked"
     )
 
 
-def task_rows(page: Page[Task]) -> list[TaskRow]:
-    runs = recent_runs(list(page))
+def task_rows(tasks: Sequence[Task]) -> list[TaskRow]:
+    runs = recent_runs(tasks)
     return [
         TaskRow(
             task, *schedule_texts(task.schedule_rule()), fires_at(task), runs[task.pk]
         )
-        for task in page
+        for task in tasks
     ]
 
 
 def recent_runs(tasks: Sequence[Task]) -> dict[int, list[TaskRun]]:
-    """The newest runs of each task, oldest first, by one statement."""
-    found: dict[int, list[TaskRun]] = {task.pk: [] for task in tasks}
-    if not tasks:
-        return found
-    wanted = reduce(
-        or_,
-        (Q(task=task.pk, pk__gte=task.recent_from or 0) for task in tasks),  # type: ignore[attr-defined]
-    )
-    runs = TaskRun.objects.filter(wanted).order_by("pk")
-    for run in runs.only(
+    """The newest runs of each task, oldest first: two statements, however long the
+    history."""
+    newest = newest_of([task.pk for task in tasks], RECENT_RUNS)
+    shown = TaskRun.objects.only(
         "task_id", "status", "started_at", "completed_at", "created_at"
-    ):
-        found[run.task_id].append(run)
-    return found
+    )
+    runs = shown.in_bulk([run_id for ids in newest.values() for run_id in ids])
+    return {
+        task_id: [runs[run_id] for run_id in reversed(run_ids) if run_id in runs]
+        for task_id, run_ids in newest.items()
+    }
 
 
 def schedule_texts(rule: Schedule | None) -> tuple[str, str]:

@@ -10,7 +10,9 @@ from django.utils.translation import gettext as _
 from tasks_app.admin.schedule_form import current_preview
 from tasks_app.admin.sparklines import bars
 from tasks_app.admin.task_list import schedule_texts
+from tasks_app.admin.task_policies import policy_texts
 from tasks_app.choices import RunStatus, TaskStatus
+from tasks_app.explain import explain_run
 from tasks_app.formats import run_duration
 from tasks_app.models import Task, TaskDependency, TaskRun, TaskVersion
 from tasks_app.rules.states import TERMINAL
@@ -23,6 +25,7 @@ VERSIONS_SHOWN = 20
 def task_page(task: Task) -> dict[str, Any]:
     rule = task.schedule_rule()
     runs = recent_runs(task)
+    waiting = task.runs.filter(status=RunStatus.QUEUED).order_by("pk").first()
     description, raw = schedule_texts(rule)
     return {
         "title": _("Task %s") % task.name,
@@ -37,6 +40,10 @@ def task_page(task: Task) -> dict[str, Any]:
         "parents": TaskDependency.objects.filter(child=task).select_related("parent"),
         "children": TaskDependency.objects.filter(parent=task).select_related("child"),
         "versions": versions(task),
+        "policies": policy_texts(task),
+        "calendars": task.calendars.all(),
+        "waiting": waiting,
+        "why": explain_run(waiting) if waiting else None,
         "is_busy": any(not run.is_terminal for run in runs),
     }
 

@@ -13,21 +13,30 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
+from tasks_app.admin.backfill import BackfillEditor, backfill_page
 from tasks_app.admin.base import Screen, actor, demand, done, next_address, refused
+from tasks_app.admin.fire_question import FireQuestion
 from tasks_app.admin.parent_forms import task_names
+from tasks_app.admin.policy_form import LIMITS, SPREAD, WHERE
 from tasks_app.admin.schedule_form import current_preview, preview
 from tasks_app.admin.task_form import HOW, WHAT, TaskEditor
 from tasks_app.admin.task_list import task_list
 from tasks_app.admin.task_page import task_page
 from tasks_app.choices import Trigger
 from tasks_app.errors import DomainError, InvalidInput
+from tasks_app.ledger import PauseOutlook
 from tasks_app.models import Task
 from tasks_app.policy import may
 from tasks_app.rules.zones import timezone_names
 from tasks_app.services.runs import run_trigger
-from tasks_app.services.tasks import task_delete, task_pause, task_resume
+from tasks_app.services.tasks import (
+    task_delete,
+    task_pause,
+    task_resume,
+    task_resume_preview,
+)
 
 BULK: dict[str, dict[str, Any]] = {
     "run": {
@@ -48,7 +57,8 @@ BULK: dict[str, dict[str, Any]] = {
         "action": "task.edit",
         "question": ngettext_lazy("Resume %d task?", "Resume %d tasks?"),
         "consequence": gettext_lazy(
-            "Their schedules start again from now; what they missed is not run."
+            "Their schedules start again. The policy of each for missed fires decides"
+            " about what came due meanwhile."
         ),
         "done": ngettext_lazy("%d task resumed.", "%d tasks resumed."),
     },
@@ -71,18 +81,19 @@ class TaskScreen(Screen):
         return may(request.user, "task.delete")
 
     def pages(self) -> list[URLPattern]:
-        at = self.address
+        at, both = self.address, ("GET", "POST")
         return [
             at("", self.list_view, "changelist", "GET"),
-            at("add/", self.new_view, "add", "GET", "POST"),
+            at("add/", self.new_view, "add", *both),
             at("preview/", self.preview_view, "preview", "GET"),
             at("bulk/", self.bulk_view, "bulk", "POST"),
             at("<int:task_id>/", self.page_view, "page", "GET"),
-            at("<int:task_id>/change/", self.edit_view, "change", "GET", "POST"),
-            at("<int:task_id>/delete/", self.remove_view, "delete", "GET", "POST"),
+            at("<int:task_id>/change/", self.edit_view, "change", *both),
+            at("<int:task_id>/delete/", self.remove_view, "delete", *both),
             at("<int:task_id>/run/", self.run_view, "run", "POST"),
             at("<int:task_id>/pause/", self.pause_view, "pause", "POST"),
             at("<int:task_id>/resume/", self.resume_view, "resume", "POST"),
+            at("<int:task_id>/backfill/", self.backfill_view, "backfill", *both),
         ]
 
     def list_view(self, request: HttpRequest) -> HttpResponse:
@@ -92,7 +103,10 @@ class TaskScreen(Screen):
     def page_view(self, request: HttpRequest, task_id: int) -> HttpResponse:
         demand(request, "task.read")
         task = existing_task(task_id)
-        return self.page(request, "gnomon/task_page.html", task_page(task))
+        question = FireQuestion(task, request.GET)
+        asked = {"question": question, "fire_why": question.answer()}
+        page = {**task_page(task), **asked}
+        return self.page(request, "gnomon/task_page.html", page)
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
         """What the schedule in the query string means, as a piece of a page."""
@@ -122,6 +136,9 @@ class TaskScreen(Screen):
             "parents": editor.parents,
             "what": editor.form.fields_of(WHAT),
             "how": editor.form.fields_of(HOW),
+            "limits": editor.form.section(LIMITS),
+            "where": editor.form.section(WHERE),
+            "spread": editor.form.section(SPREAD),
             "preview": current_preview(task) if task else None,
             "zones": sorted(timezone_names()),
             "task_names": task_names(),
@@ -168,9 +185,40 @@ class TaskScreen(Screen):
         return done(request, page_address(task), _("Task “%s” paused.") % task.name)
 
     def resume_view(self, request: HttpRequest, task_id: int) -> HttpResponse:
+        """Where fires were missed, the first POST asks; the second, `confirmed`, acts
+        and tells what became of them, should more have come due in between."""
         demand(request, "task.edit")
-        task = task_resume(task_id=existing_task(task_id).pk)
-        return done(request, page_address(task), _("Task “%s” resumed.") % task.name)
+        task = existing_task(task_id)
+        to = page_address(task)
+        outlook = task_resume_preview(task_id=task.pk)
+        if outlook.missed and not request.POST.get("confirmed"):
+            back = next_address(request, to)
+            context = {
+                "title": _("Resume task “%s”?") % task.name,
+                "consequences": [missed_text(outlook)],
+                "hidden": [("confirmed", "1"), ("next", back)],
+                "button": _("Resume"),
+                "back": back,
+            }
+            return self.page(request, "gnomon/confirm.html", context)
+        outlook = task_resume(task_id=task.pk).outlook
+        said = _("Task “%s” resumed.") % task.name
+        if outlook.missed:
+            said = f"{said} {missed_text(outlook)}"
+        return done(request, to, said)
+
+    def backfill_view(self, request: HttpRequest, task_id: int) -> HttpResponse:
+        """The query string is what a preview asks; a POST creates it."""
+        demand(request, "run.backfill")
+        task, is_sent = existing_task(task_id), request.method == "POST"
+        editor = BackfillEditor(task, request.POST if is_sent else request.GET)
+        if is_sent and (made := editor.create(actor(request))):
+            runs = reverse("admin:tasks_app_taskrun_changelist")
+            said = ngettext("%d run queued.", "%d runs queued.", len(made.run_ids))
+            to = f"{runs}?task={task.pk}&trigger={Trigger.BACKFILL}"
+            return done(request, to, said % len(made.run_ids))
+        found = None if is_sent else editor.preview()
+        return self.page(request, "gnomon/backfill.html", backfill_page(editor, found))
 
     def bulk_view(self, request: HttpRequest) -> HttpResponse:
         """The first POST asks, naming the count; the second, `confirmed`, acts."""
@@ -199,10 +247,10 @@ class TaskScreen(Screen):
                 "back": next_address(request, listing),
             }
             return self.page(request, "gnomon/confirm.html", context)
-        act = _bulk_action(kind, actor(request))
-        for task in tasks:
-            act(task)
-        return done(request, listing, plan["done"] % len(tasks))
+        refusals = _act_on(tasks, _bulk_action(kind, actor(request)))
+        for refusal in refusals:
+            messages.error(request, refusal)
+        return done(request, listing, plan["done"] % (len(tasks) - len(refusals)))
 
 
 def existing_task(task_id: int) -> Task:
@@ -229,6 +277,29 @@ def _bulk_action(kind: str, who: str) -> Callable[[Task], object]:
         case "pause":
             return lambda task: task_pause(task_id=task.pk)
     return lambda task: task_resume(task_id=task.pk)
+
+
+def _act_on(tasks: list[Task], act: Callable[[Task], object]) -> list[str]:
+    """Do it to each; why some would not have it."""
+    refusals = []
+    for task in tasks:
+        try:
+            act(task)
+        except DomainError as error:
+            refusals.append(f"{task.name}: {error}")
+    return refusals
+
+
+def missed_text(outlook: PauseOutlook) -> str:
+    """What becomes of the fires of a pause, which were missed."""
+    missed = ngettext(
+        "%d fire was missed during the pause:",
+        "%d fires were missed during the pause:",
+        outlook.missed,
+    )
+    fates = _("%(run)d will run, %(skip)d will be skipped.")
+    told = fates % {"run": outlook.will_run, "skip": outlook.will_skip}
+    return f"{missed % outlook.missed} {told}"
 
 
 def _params(text: str) -> dict[str, Any]:

@@ -49,6 +49,7 @@ _PROBLEMS = {
     413: ("The body is larger than 1 MiB.", "payload_too_large"),
     415: ("The body is not JSON.", "unsupported_media_type"),
     422: ("The Idempotency-Key came with another body.", "idempotency_key_reused"),
+    429: ("As many runs of the task wait as may.", "too_many_queued_runs"),
     503: ("The database does not answer; see Retry-After.", "database_unavailable"),
 }
 
@@ -75,6 +76,36 @@ TASK = OpenApiParameter(
     {"type": "string", "pattern": "^[^/]+$"},
     OpenApiParameter.PATH,
     description="The task's id or its name. Digits only are an id.",
+)
+CALENDAR = OpenApiParameter(
+    "calendar",
+    {"type": "string", "pattern": "^[^/]+$"},
+    OpenApiParameter.PATH,
+    description="The calendar's name or id. Digits only are an id.",
+)
+QUEUE = OpenApiParameter(
+    "queue",
+    {"type": "string", "pattern": "^[^/]+$", "maxLength": 100},
+    OpenApiParameter.PATH,
+    description="The queue's name.",
+)
+TARGET = OpenApiParameter(
+    "target",
+    {"type": "string", "pattern": "^[^/]+$"},
+    OpenApiParameter.PATH,
+    description="Host and port, as in shop.example:443.",
+)
+ALERT_ID = OpenApiParameter(
+    "alert_id",
+    OpenApiTypes.INT64,
+    OpenApiParameter.PATH,
+    description="The alert's id.",
+)
+PROJECT_NAME = OpenApiParameter(
+    "project",
+    {"type": "string", "pattern": "^[^/]+$"},
+    OpenApiParameter.PATH,
+    description="The project's name.",
 )
 PROJECT = OpenApiParameter(
     "project",

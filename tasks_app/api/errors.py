@@ -35,6 +35,7 @@ from tasks_app.errors import (
     DomainError,
     IdempotencyKeyReused,
     InvalidInput,
+    TooManyQueuedRuns,
     VersionMismatch,
 )
 
@@ -45,6 +46,7 @@ STATUSES: dict[type[DomainError], int] = {
     Conflict: status.HTTP_409_CONFLICT,
     VersionMismatch: status.HTTP_412_PRECONDITION_FAILED,
     IdempotencyKeyReused: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    TooManyQueuedRuns: status.HTTP_429_TOO_MANY_REQUESTS,
 }
 """The status of each domain error, and of those derived from it."""
 

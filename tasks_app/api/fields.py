@@ -51,6 +51,15 @@ def whole_number(data: Any) -> int | None:
     return data if type(data) is int else None
 
 
+class Flag(serializers.BooleanField):
+    """true or false; "yes" and 1 are not taken for one."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 class Moment(serializers.DateTimeField):
     """An RFC 3339 time with its offset from UTC, of a year people plan in."""
 

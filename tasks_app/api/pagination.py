@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from rest_framework.exceptions import ErrorDetail
@@ -14,6 +13,12 @@ from rest_framework.utils.urls import replace_query_param
 
 from tasks_app.api.exceptions import InvalidQuery
 from tasks_app.api.fields import MAX_ID
+from tasks_app.run_history import (
+    run_created_at,
+    runs_by_id,
+    search_down,
+    search_up,
+)
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -94,46 +99,54 @@ class Pages(PageNumberPagination):
 
 
 class NewestFirst(BasePagination):
-    """?cursor= and ?limit= over descending ids. Costs one indexed query a page, stays
-    put while rows are added, and never counts."""
+    """?cursor= and ?limit= over what a `RunSearch` finds, newest first. A page looks at
+    so many runs and no more, stays put while runs are added, and nobody counts."""
 
     query_names = ("cursor", "limit")
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: Any = None
     ) -> list[Any]:
+        """The runs that a search finds, as `runs_shown` gives them."""
         self.url = request.build_absolute_uri()
         limit = _limit(request)
         is_before, boundary = _cursor(request)
         if is_before:
-            found = list(queryset.filter(pk__lt=boundary).order_by("-pk")[: limit + 1])
+            found = search_down(queryset, before=boundary, limit=limit + 1)
         else:
-            found = list(queryset.filter(pk__gt=boundary).order_by("pk")[: limit + 1])
-        rows = found[:limit]
-        has_more = len(found) > limit
-        if not is_before:
-            rows.reverse()
+            found = search_up(queryset, after=boundary, limit=limit + 1)
+        ids = found.run_ids[:limit]
+        self.searched_to = None
         # Whoever came by a link has what it led away from on the other side.
         came_by_link = "cursor" in request.query_params
-        self.has_older = has_more if is_before else came_by_link
-        self.has_newer = came_by_link if is_before else has_more
-        self.page: Sequence[Any] = rows
-        return rows
+        onward = ids[-1] if len(found.run_ids) > limit else found.edge
+        back = ids[0] if ids else boundary + (-1 if is_before else 1)
+        self.older = onward if is_before else (back if came_by_link else None)
+        self.newer = (back if came_by_link else None) if is_before else onward
+        if len(found.run_ids) <= limit and found.edge is not None:
+            self.searched_to = run_created_at(found.edge)
+        rows = runs_by_id(ids)
+        return rows if is_before else rows[::-1]
 
     def get_paginated_response(self, data: Any) -> Response:
-        older = newer = None
-        if self.page:
-            if self.has_older:
-                older = self._link(f"b{self.page[-1].pk}")
-            if self.has_newer:
-                newer = self._link(f"a{self.page[0].pk}")
-        return _response(data, older, newer)
+        older = None if self.older is None else self._link(f"b{self.older}")
+        newer = None if self.newer is None else self._link(f"a{self.newer}")
+        return _response(data, older, newer, searched_to=self.searched_to)
 
     def _link(self, cursor: str) -> str:
         return replace_query_param(self.url, "cursor", cursor)
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        return _schema(schema)
+        searched_to = {
+            "type": "string",
+            "format": "date-time",
+            "nullable": True,
+            "description": (
+                "Set on a page that is short because few of the runs that it looked at"
+                " match: it has come down to runs of this time, and `next` goes on."
+            ),
+        }
+        return _schema(schema, searched_to=searched_to)
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         return [

@@ -66,9 +66,18 @@ class StrictFilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # untyped
     """A wrong value of a filter is an error that names the parameter."""
 
     def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
+        filterset = self.valid_filterset(request, queryset, view)
+        return queryset if filterset is None else filterset.qs
+
+    def valid_filterset(self, request: Request, queryset: Any, view: Any) -> Any:
+        """The view's filters with what the query gives.
+
+        Raises:
+            InvalidQuery: naming each wrong parameter.
+        """
         filterset = self.get_filterset(request, queryset, view)
         if filterset is None:
-            return queryset
+            return None
         if not filterset.is_valid():
             raise InvalidQuery(
                 {
@@ -76,7 +85,7 @@ class StrictFilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # untyped
                     for name, errors in filterset.errors.items()
                 }
             )
-        return filterset.qs
+        return filterset
 
 
 class ApiListView(ApiView, GenericAPIView[Any]):

@@ -8,46 +8,96 @@ Called inside a transaction, a verb joins it.
 
 from __future__ import annotations
 
-from tasks_app.ledger.attempts import append_logs, claim, finish, heartbeat
+from tasks_app.ledger.admission import (
+    Limit,
+    admit_waiting,
+    forget_starts,
+    hold,
+    limits,
+)
+from tasks_app.ledger.alerts import alert_raise, alert_resolve
+from tasks_app.ledger.attempts import (
+    claim,
+    finish,
+    heartbeat,
+    outlook,
+)
+from tasks_app.ledger.breakers import close as breaker_close
+from tasks_app.ledger.breakers import probe
 from tasks_app.ledger.cancelling import CancelAnswer, cancel
-from tasks_app.ledger.creating import Planned, create, next_fire_at, plan
+from tasks_app.ledger.creating import create, create_one
 from tasks_app.ledger.dialects import database_now
-from tasks_app.ledger.publishing import next_publish_at, publish, unpublish
+from tasks_app.ledger.eligibility import waits
+from tasks_app.ledger.fleet import workers
+from tasks_app.ledger.output import append_logs, cut_logs
+from tasks_app.ledger.partitions import create_ahead
+from tasks_app.ledger.planning import (
+    PauseOutlook,
+    Planned,
+    end_pause,
+    pause_outlook,
+    plan,
+    seconds_until_due,
+)
 from tasks_app.ledger.records import (
     Beat,
+    Claimant,
     ClaimedRun,
     Doorbell,
     Finish,
     HeartbeatAnswer,
     Lease,
     LogChunk,
+    LogCut,
     NewRun,
+    Outlook,
 )
-from tasks_app.ledger.upkeep import expire, reap
+from tasks_app.ledger.unplaced import alert_unplaced
+from tasks_app.ledger.upkeep import expire, expire_shards, reap
 
 __all__ = [
     "Beat",
     "CancelAnswer",
+    "Claimant",
     "ClaimedRun",
     "Doorbell",
     "Finish",
     "HeartbeatAnswer",
     "Lease",
+    "Limit",
     "LogChunk",
+    "LogCut",
     "NewRun",
+    "Outlook",
+    "PauseOutlook",
     "Planned",
+    "admit_waiting",
+    "alert_raise",
+    "alert_resolve",
+    "alert_unplaced",
     "append_logs",
+    "breaker_close",
     "cancel",
     "claim",
     "create",
+    "create_ahead",
+    "create_one",
+    "cut_logs",
     "database_now",
+    "end_pause",
     "expire",
+    "expire_shards",
     "finish",
+    "forget_starts",
     "heartbeat",
-    "next_fire_at",
-    "next_publish_at",
+    "hold",
+    "limits",
+    "outlook",
+    "pause_outlook",
     "plan",
-    "publish",
+    "probe",
     "reap",
-    "unpublish",
+    "seconds_until_due",
+    "waits",
+    "workers",
 ]

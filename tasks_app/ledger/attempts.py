@@ -7,76 +7,160 @@ behind changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
-from tasks_app.choices import EventKind, RunStatus
-from tasks_app.ledger.creating import announce
+from tasks_app.choices import Admission, EventKind, RunStatus
+from tasks_app.ledger import breakers
+from tasks_app.ledger.admission import NO_LIMIT, has_limits, queue_rooms
+from tasks_app.ledger.announcing import announce
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
-from tasks_app.ledger.downstream import release
-from tasks_app.ledger.events import Event, record
+from tasks_app.ledger.eligibility import QUEUED, conditions
+from tasks_app.ledger.events import Change, Event, record, recorded
+from tasks_app.ledger.fleet import waiting_lanes
+from tasks_app.ledger.pruning import these, unfinished
 from tasks_app.ledger.records import (
+    ENDED,
+    ENDED_KINDS,
     Beat,
+    Claimant,
     ClaimedRun,
+    Doorbell,
     Ended,
     Finish,
     HeartbeatAnswer,
     Lease,
-    LogChunk,
+    Outlook,
 )
+from tasks_app.ledger.settling import settle
 from tasks_app.models import TaskRun
-from tasks_app.rules.states import TERMINAL
+from tasks_app.rules.placement import lane_refusal
+
+MAX_LANES = 50
+"""Lanes beside the common one in one claim; of more, each claim draws its own."""
 
 
-def claim(run_ids: Sequence[int], worker_id: int) -> list[ClaimedRun]:
-    """QUEUED -> RUNNING: start the next attempt of each run that may start now.
+def outlook(claimant: Claimant) -> Outlook:
+    """Where runs wait for this worker, and whether limits concern it: what claims of
+    the next moment may go by."""
+    return Outlook(tuple(_lanes(claimant)), has_limits=has_limits(claimant.queues))
 
-    Fence: the run is queued, due, and within its start deadline. A run that is not
-    in the answer is another worker's, or not to be run: say nothing and go on.
+
+def _lanes(claimant: Claimant) -> list[str]:
+    waiting = [
+        lane
+        for lane in waiting_lanes()
+        if not lane_refusal(claimant.name, claimant.tags, lane)
+    ]
+    if len(waiting) > MAX_LANES:
+        waiting = random.sample(waiting, MAX_LANES)
+    return ["", *waiting]
+
+
+_STARTED = {
+    "id": "int", "attempt": "int", "task_id": "int", "scheduled_for": "time",
+    "params": "text", "task_name": "text", "definition": "text", "shard_index": "int",
+    "shard_total": "int", "priority": "int", "due_at": "time",
+}  # fmt: skip
+
+
+def claim(
+    claimant: Claimant, limit: int, expected: Outlook | None = None
+) -> list[ClaimedRun]:
+    """QUEUED -> RUNNING: start the next attempt of the best runs that wait.
+
+    Fence: the run is queued and not held, due, and within its start deadline; its
+    queue has room, and the worker is not draining. By priority, then by the time it
+    is due. Fewer than `limit` in the answer: nothing more waits for this worker.
+    `expected`: what `outlook` has told lately; asked for here if not given. A queue
+    that was given its first limit since is passed over.
     """
+    expected = expected or outlook(claimant)
+    if expected.has_limits:  # their rows stay locked until the runs count
+        with transaction.atomic(savepoint=False):
+            rows = _start(claimant, limit, expected)
+    else:
+        rows = _start(claimant, limit, expected)
+    rows.sort(key=lambda row: (-row[9], row[10], row[0]))
+    return [_claimed(row) for row in rows]
+
+
+def _start(claimant: Claimant, limit: int, expected: Outlook) -> list[tuple[Any, ...]]:
+    """The compare-and-set of `claim`, with the events; returns the runs it started."""
     sql = dialect()
-    with transaction.atomic(savepoint=False):
-        rows = fetch(
-            f"""
-            UPDATE tasks_app_taskrun SET
-                status = %s, attempt = attempt + 1, worker_id = %s,
-                started_at = {sql.now}, lease_expires_at = {sql.later("%s")}
-            WHERE id IN (
-                SELECT id FROM tasks_app_taskrun
-                WHERE id IN ({sql.ids()}) AND status = %s AND due_at <= {sql.now}
-                AND (start_deadline_at IS NULL OR start_deadline_at > {sql.now})
-                ORDER BY id {sql.skip_locked})
-            AND status = %s
-            RETURNING id, attempt, task_id, scheduled_for, params,
-                (SELECT name FROM tasks_app_task t WHERE t.id = task_id),
-                (SELECT definition FROM tasks_app_taskversion v WHERE v.id = version_id)
-            """,
-            RunStatus.RUNNING,
-            worker_id,
-            settings.LEASE_SECONDS,
-            as_json(run_ids),
-            RunStatus.QUEUED,
-            RunStatus.QUEUED,
+    best, params = _best(claimant, limit, expected)
+    start = f"""
+        WITH best AS MATERIALIZED ({best}),
+            this AS MATERIALIZED (SELECT {sql.now} AS at)
+        UPDATE tasks_app_taskrun SET
+            status = %s, attempt = attempt + 1, worker_id = %s,
+            started_at = (SELECT at FROM this), lease_expires_at = {sql.later("%s")}
+        WHERE id {sql.one_of("SELECT id FROM best")} AND {QUEUED} {unfinished()}
+        RETURNING id, attempt, task_id, scheduled_for, params,
+            (SELECT name FROM tasks_app_task t WHERE t.id = task_id) AS task_name,
+            (SELECT v.definition FROM tasks_app_taskversion v
+                WHERE v.id = version_id) AS definition,
+            shard_index, shard_total, priority, due_at
+        """
+    params += [RunStatus.RUNNING, claimant.worker_id, settings.LEASE_SECONDS]
+    return recorded(
+        Change(start, params, _STARTED),
+        run_id="id",
+        kind=f"'{EventKind.STARTED.value}'",
+        attempt="attempt",
+        status=f"'{RunStatus.RUNNING.value}'",
+        actor="''",
+        detail=sql.json(worker_id=str(int(claimant.worker_id))),
+    )
+
+
+def _best(claimant: Claimant, limit: int, expected: Outlook) -> tuple[str, list[Any]]:
+    """A query for the runs to claim: each queue and lane is one walk along an index,
+    for a walk over several at once would sort the whole backlog."""
+    sql = dialect()
+    may_start = " AND ".join(conditions().values())
+    recent = unfinished()
+    room = queue_rooms(claimant.queues) if expected.has_limits else None
+    unlimited = "" if expected.has_limits else f"AND {NO_LIMIT}"
+    picks: list[str] = []
+    params: list[Any] = []
+    for queue in claimant.queues:
+        lanes = " UNION ALL ".join(
+            [
+                f"""
+                SELECT * FROM (
+                    SELECT id, priority, due_at FROM tasks_app_taskrun
+                    WHERE queue = %s AND lane = %s AND {may_start} {recent}
+                    AND (SELECT NOT is_draining FROM workers_app_workerinfo w
+                        WHERE w.id = %s) {unlimited}
+                    ORDER BY priority DESC, due_at, id LIMIT %s {sql.skip_locked}) AS l
+                """
+            ]
+            * len(expected.lanes)
         )
-        claimed = [_claimed(row) for row in rows]
-        record(
-            Event(
-                run.run_id,
-                EventKind.STARTED,
-                run.attempt,
-                RunStatus.RUNNING,
-                detail={"worker_id": worker_id},
-            )
-            for run in claimed
+        size = limit if room is None else min(limit, room.get(queue, limit))
+        asked = [queue] if room is None else []
+        for lane in expected.lanes:
+            params += [queue, lane, *[claimant.worker_id] * 2, *asked, size]
+        params.append(size)
+        picks.append(
+            f"""SELECT * FROM (SELECT id, priority, due_at FROM ({lanes}) AS a
+                ORDER BY priority DESC, due_at, id LIMIT %s) AS q"""
         )
-    return claimed
+    params.append(limit)
+    return (
+        f"""SELECT id FROM ({" UNION ALL ".join(picks)}) AS b
+            ORDER BY priority DESC, due_at, id LIMIT %s""",
+        params,
+    )
 
 
 def _claimed(row: tuple[Any, ...]) -> ClaimedRun:
-    run_id, attempt, task_id, scheduled_for, params, task_name, definition = row
+    run_id, attempt, task_id, scheduled_for, params, task_name, definition = row[:7]
     return ClaimedRun(
         run_id=run_id,
         attempt=attempt,
@@ -85,6 +169,8 @@ def _claimed(row: tuple[Any, ...]) -> ClaimedRun:
         scheduled_for=as_time(scheduled_for),
         params=json.loads(params),
         definition=json.loads(definition),
+        shard_index=row[7],
+        shard_total=row[8],
     )
 
 
@@ -94,34 +180,57 @@ def heartbeat(beat: Beat, leases: Sequence[Lease]) -> HeartbeatAnswer:
     One statement on PostgreSQL. Fence: each lease's run is running this attempt;
     one that is not comes back as `gone`, and its job is to be stopped.
     """
+    is_draining, rows = _beat(beat, leases)
+    held = {run_id for run_id, _cancel_requested_at in rows}
+    return HeartbeatAnswer(
+        cancel=frozenset(run_id for run_id, asked_at in rows if asked_at),
+        gone=frozenset(lease.run_id for lease in leases if lease.run_id not in held),
+        is_draining=is_draining,
+    )
+
+
+def _beat(beat: Beat, leases: Sequence[Lease]) -> tuple[bool, list[tuple[Any, ...]]]:
+    """Whether the worker is draining, and the leases that were renewed: run, and when
+    its cancel was asked for."""
     sql = dialect()
     # The worker's row belongs to workers_app; it is named here so that a fleet's
     # heartbeats cost one statement each.
     tell = f"""
         UPDATE workers_app_workerinfo
         SET last_heartbeat = {sql.now}, status = %s, current_tasks = %s WHERE id = %s
+        RETURNING is_draining
         """
+    told = (beat.status, beat.current_tasks, beat.worker_id)
+    if not leases:  # there would be no day to prune by
+        return any(row[0] for row in fetch(tell, *told)), []
     renew = f"""
         UPDATE tasks_app_taskrun SET lease_expires_at = {sql.later("%s")}
         FROM {sql.rows({"run_id": "int", "attempt": "int"})}
-        WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt AND status = %s
+        WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt
+        AND status || '' = %s {these([lease.run_id for lease in leases])}
         RETURNING id, cancel_requested_at
         """
-    told = (beat.status, beat.current_tasks, beat.worker_id)
     renewed = (settings.LEASE_SECONDS, as_json(leases), RunStatus.RUNNING)
-    if sql.writes_in_cte:
-        rows = fetch(f"WITH beat AS ({tell}) {renew}", *told, *renewed)
-    else:
+    if not sql.writes_in_cte:
         with transaction.atomic(savepoint=False):
-            fetch(tell, *told)
-            rows = fetch(renew, *renewed)
-    held = {run_id for run_id, _cancel_requested_at in rows}
-    return HeartbeatAnswer(
-        cancel=frozenset(run_id for run_id, asked_at in rows if asked_at),
-        gone=frozenset(lease.run_id for lease in leases if lease.run_id not in held),
+            is_draining = any(row[0] for row in fetch(tell, *told))
+            return is_draining, fetch(renew, *renewed)
+    rows = fetch(
+        f"""
+        WITH beat AS ({tell}), renewed AS ({renew})
+        SELECT id, cancel_requested_at, (SELECT is_draining FROM beat)
+        FROM renewed RIGHT JOIN (SELECT 1) AS always ON true
+        """,
+        *told,
+        *renewed,
     )
+    return bool(rows[0][2]), [row[:2] for row in rows if row[0] is not None]
 
 
+_ENDED = {
+    **ENDED_KINDS, "due_at": "time", "target": "text", "queue": "text",
+    "lane": "text", "exit_code": "int", "reason": "text", "error": "text",
+}  # fmt: skip
 _FINISH = {
     "run_id": "int",
     "attempt": "int",
@@ -153,34 +262,30 @@ def finish(finishes: Sequence[Finish]) -> frozenset[Lease]:
         accepted = {Lease(row[0], row[1]): row for row in rows}
         refused = [done for done in finishes if done.lease not in accepted]
         repeated = _repeated(refused)
-        record(
-            _finish_event(done, accepted.get(done.lease))
-            for done in finishes
-            if done.lease not in repeated
-        )
-        release(
-            Ended(run_id, task_id, root_id, status, as_time(scheduled_for))
-            for run_id, _, status, task_id, root_id, scheduled_for, _ in rows
-            if status in TERMINAL
-        )
+        record(_exceptions(finishes, accepted, repeated))
+        breakers.note(_calls(finishes, accepted))
+        settle([Ended.of(row) for row in rows])
         announce(_ready_at_once(finishes, accepted))
     return frozenset(accepted) | repeated
 
 
 def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
-    """The compare-and-set of `finish`; returns the runs that it changed."""
+    """The compare-and-set of `finish`, with the events of the runs that it ended;
+    returns the runs that it changed.
+
+    `status || ''` keeps SQLite from the index on status, along which it would compare
+    each running run with each end.
+    """
     sql = dialect()
     is_retry = "(v.retry_seconds IS NOT NULL AND cancel_requested_at IS NULL)"
-    return fetch(
-        f"""
+    end = f"""
         UPDATE tasks_app_taskrun SET
             status = CASE WHEN {is_retry} THEN %s ELSE v.status END,
             completed_at = CASE WHEN NOT {is_retry} THEN {sql.now} END,
             due_at = CASE WHEN {is_retry}
                 THEN {sql.later("v.retry_seconds")} ELSE due_at END,
-            next_publish_at = CASE WHEN {is_retry}
-                THEN {sql.later("v.retry_seconds")} ELSE next_publish_at END,
-            publish_count = CASE WHEN {is_retry} THEN 0 ELSE publish_count END,
+            admission = CASE WHEN {is_retry} AND admission = 'admitted'
+                THEN 'held' ELSE admission END,
             lease_expires_at = NULL,
             exit_code = v.exit_code,
             result = v.result,
@@ -189,13 +294,26 @@ def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
             log_truncated = v.log_truncated
         FROM {sql.rows(_FINISH)}
         WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt
-        AND tasks_app_taskrun.status = %s
-        RETURNING id, tasks_app_taskrun.attempt, tasks_app_taskrun.status, task_id,
-            COALESCE(root_id, id), scheduled_for, due_at
-        """,
-        RunStatus.QUEUED,
-        as_json(finishes),
-        RunStatus.RUNNING,
+        AND tasks_app_taskrun.status || '' = %s
+        {these([done.run_id for done in finishes])}
+        RETURNING {ENDED}, due_at, target, queue, lane,
+            tasks_app_taskrun.exit_code, tasks_app_taskrun.reason,
+            tasks_app_taskrun.error
+        """
+    return recorded(
+        Change(end, [RunStatus.QUEUED, as_json(finishes), RunStatus.RUNNING], _ENDED),
+        where=f"status <> '{RunStatus.QUEUED.value}'",
+        run_id="id",
+        kind=f"'{EventKind.FINISHED.value}'",
+        attempt="attempt",
+        status="status",
+        actor="''",
+        detail=sql.json(
+            outcome="status",
+            exit_code="exit_code",
+            reason="NULLIF(reason, '')",
+            error="NULLIF(error, '')",
+        ),
     )
 
 
@@ -220,57 +338,51 @@ def _repeated(refused: Sequence[Finish]) -> frozenset[Lease]:
     )
 
 
-def _finish_event(done: Finish, row: tuple[Any, ...] | None) -> Event:
-    detail = {
-        "outcome": done.status,
-        "exit_code": done.exit_code,
-        "reason": done.reason,
-        "error": done.error,
-    }
-    if row is None:
-        kind, status = EventKind.STALE_RESULT, done.status
-    elif row[2] == RunStatus.QUEUED:
-        kind, status = EventKind.RETRIED, RunStatus.QUEUED
-        detail["due_at"] = as_time(row[6]).isoformat()
-    else:
-        kind, status = EventKind.FINISHED, row[2]
-    return Event(done.run_id, kind, done.attempt, status, detail=detail)
+def _exceptions(
+    finishes: Sequence[Finish],
+    accepted: dict[Lease, tuple[Any, ...]],
+    repeated: frozenset[Lease],
+) -> Iterator[Event]:
+    """The events of the attempts that did not end their run: refused, or retried."""
+    for done in finishes:
+        row = accepted.get(done.lease)
+        if row is None and done.lease not in repeated:
+            kind, status, due_at = EventKind.STALE_RESULT, done.status, None
+        elif row is not None and row[2] == RunStatus.QUEUED:
+            kind, status, due_at = EventKind.RETRIED, row[2], as_time(row[8])
+        else:
+            continue
+        detail = {
+            "outcome": done.status,
+            "exit_code": done.exit_code,
+            "reason": done.reason or None,
+            "error": done.error or None,
+            "due_at": due_at and due_at.isoformat(),
+        }
+        told = {name: value for name, value in detail.items() if value is not None}
+        yield Event(done.run_id, kind, done.attempt, status, detail=told)
 
 
 def _ready_at_once(
     finishes: Sequence[Finish], accepted: dict[Lease, tuple[Any, ...]]
-) -> list[int]:
-    """Runs whose next attempt is due without delay."""
+) -> list[Doorbell]:
+    """Doorbells for runs whose next attempt is due without delay."""
     return [
-        done.run_id
+        Doorbell(row[10], row[11])
         for done in finishes
         if done.retry_seconds == 0
-        and done.lease in accepted
-        and accepted[done.lease][2] == RunStatus.QUEUED
+        and (row := accepted.get(done.lease))
+        and row[2] == RunStatus.QUEUED
+        and row[6] == Admission.FREE
     ]
 
 
-_LOG_CHUNK = {
-    "run_id": "int",
-    "attempt": "int",
-    "seq": "int",
-    "stream": "text",
-    "text": "text",
-    "age_seconds": "float",
-}
-
-
-def append_logs(chunks: Sequence[LogChunk]) -> None:
-    """Store pieces of output. A piece that is stored already is passed over."""
-    if not chunks:
-        return
-    sql = dialect()
-    fetch(
-        f"""
-        INSERT INTO tasks_app_runlog (run_id, attempt, seq, at, stream, text)
-        SELECT run_id, attempt, seq, {sql.later("-age_seconds")}, stream, text
-        FROM {sql.rows(_LOG_CHUNK)} WHERE true
-        ON CONFLICT DO NOTHING
-        """,
-        as_json(chunks),
-    )
+def _calls(
+    finishes: Sequence[Finish], accepted: dict[Lease, tuple[Any, ...]]
+) -> list[breakers.Call]:
+    """What the accepted ends tell about the targets that they called."""
+    return [
+        breakers.Call(done.run_id, row[9], done.status, done.reason, done.result)
+        for done in finishes
+        if (row := accepted.get(done.lease)) and row[9]
+    ]

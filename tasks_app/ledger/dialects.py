@@ -13,18 +13,23 @@ from typing import Any, Protocol
 
 from django.db import connection
 
+from tasks_app.rules.run_ids import IDS_PER_DAY
+
 
 class Dialect(Protocol):
     """Fragments of SQL. `now` is the database's clock, the one that decides (C13)."""
 
     now: str
-    least: str
     false: str
     skip_locked: str
     """Locks the rows of a SELECT and passes over locked ones. A courtesy between
     concurrent callers: correctness comes from the compare-and-set, for SQLite has
     no row locks."""
     lock: str
+    lock_task: str
+    """Locks task rows, and lets others insert runs of them meanwhile."""
+    skip_locked_task: str
+    """The same, and passes over locked ones."""
     writes_in_cte: bool
 
     def later(self, seconds: str) -> str:
@@ -42,13 +47,45 @@ class Dialect(Protocol):
         """A subquery over one `%s`, a JSON array of integers."""
         ...
 
+    def each(self, select: str) -> str:
+        """A row source over a SELECT of whole numbers, named `value`, that may read
+        the row sources before it. To be given a name."""
+        ...
+
+    def seconds(self, begin: str, end: str) -> str:
+        """The seconds from one time to another; 0 if one is NULL, or the end first."""
+        ...
+
+    def hour(self, at: str) -> str:
+        """The beginning of a time's hour, in UTC."""
+        ...
+
+    def new_run_id(self, root_id: str, at: str) -> str:
+        """The number of a new run: of the day of its root, or of the moment `at` if it
+        has none (tasks_app/rules/run_ids.py). NULL where the table counts by itself."""
+        ...
+
+    def one_of(self, query: str) -> str:
+        """The condition, after an expression, that it is in what a small query finds.
+
+        For ids that each are to be looked up by the index. With a range of ids beside
+        it, as `pruning` adds, IN has PostgreSQL read all of a day instead: it believes
+        that a day of which it has no statistics yet holds one run.
+        """
+        ...
+
+    def json(self, **members: str) -> str:
+        """A JSON object of SQL expressions; members that are NULL are left out."""
+        ...
+
 
 class PostgreSQL:
     now = "clock_timestamp()"
-    least = "LEAST"
     false = "false"
     skip_locked = "FOR UPDATE SKIP LOCKED"
     lock = "FOR UPDATE"
+    lock_task = "FOR NO KEY UPDATE OF t"
+    skip_locked_task = "FOR NO KEY UPDATE OF t SKIP LOCKED"
     writes_in_cte = True
     _types = {
         "int": "bigint",
@@ -67,15 +104,37 @@ class PostgreSQL:
         return f"jsonb_to_recordset(%s::jsonb) AS v({typed})"
 
     def ids(self) -> str:
-        return "SELECT value::bigint FROM jsonb_array_elements_text(%s::jsonb)"
+        return "SELECT value::bigint AS value FROM jsonb_array_elements_text(%s::jsonb)"
+
+    def each(self, select: str) -> str:
+        return f"LATERAL ({select})"
+
+    def seconds(self, begin: str, end: str) -> str:
+        span = f"EXTRACT(EPOCH FROM {end} - {begin})::double precision"
+        return f"CASE WHEN {end} > {begin} THEN {span} ELSE 0 END"
+
+    def hour(self, at: str) -> str:
+        return f"date_trunc('hour', {at}, 'UTC')"
+
+    def new_run_id(self, root_id: str, at: str) -> str:
+        today = f"to_char({at} AT TIME ZONE 'UTC', 'YYMMDD')::bigint"
+        return (
+            f"COALESCE({root_id} / {IDS_PER_DAY}, {today}) * {IDS_PER_DAY}"
+            f" + nextval('tasks_app_taskrun_id_seq') %% {IDS_PER_DAY}"
+        )
+
+    def one_of(self, query: str) -> str:
+        return f"= ANY (ARRAY({query}))"
+
+    def json(self, **members: str) -> str:
+        return f"jsonb_strip_nulls(jsonb_build_object({_pairs(members)}))"
 
 
 class SQLite:
     # As Django writes times on SQLite, with six digits, so that they compare as text.
     now = "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') || '000')"
-    least = "MIN"
     false = "0"
-    skip_locked = lock = ""
+    skip_locked = lock = lock_task = skip_locked_task = ""
     writes_in_cte = False
 
     def later(self, seconds: str) -> str:
@@ -95,6 +154,29 @@ class SQLite:
 
     def ids(self) -> str:
         return "SELECT value FROM json_each(%s)"
+
+    def each(self, select: str) -> str:
+        return f"json_each((SELECT json_group_array(value) FROM ({select})))"
+
+    def seconds(self, begin: str, end: str) -> str:
+        span = f"(julianday({end}) - julianday({begin})) * 86400.0"
+        return f"CASE WHEN {end} > {begin} THEN {span} ELSE 0.0 END"
+
+    def hour(self, at: str) -> str:
+        return f"substr({at}, 1, 13) || ':00:00'"
+
+    def new_run_id(self, root_id: str, at: str) -> str:  # noqa: ARG002
+        return "NULL"
+
+    def one_of(self, query: str) -> str:
+        return f"IN ({query})"
+
+    def json(self, **members: str) -> str:
+        return f"json_patch('{{}}', json_object({_pairs(members)}))"  # drops nulls
+
+
+def _pairs(members: Mapping[str, str]) -> str:
+    return ", ".join(f"'{name}', {value}" for name, value in members.items())
 
 
 _DIALECTS: dict[str, Dialect] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
@@ -138,6 +220,11 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_storable(item) for item in value]
     return value
+
+
+def as_stored(at: datetime) -> str:
+    """A time as a parameter that compares with stored ones."""
+    return str(_json_default(at))
 
 
 def _json_default(value: Any) -> Any:

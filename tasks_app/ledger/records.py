@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tasks_app.choices import Admission
+from tasks_app.ledger.dialects import as_time
+
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be created. Times are aware; None means now, by the database's clock."""
+    """A run to be created. Times are aware; None means now, by the database's clock.
+
+    `lane` is the task's own unless it is given, and so are its priority and target.
+    """
 
     task_id: int
     version_id: int
@@ -17,23 +24,51 @@ class NewRun:
     queue: str
     status: str = "queued"
     scheduled_for: datetime | None = None
+    due_at: datetime | None = None
     reason: str = ""
     triggered_by: str = ""
     trigger_reason: str = ""
     params: dict[str, Any] = field(default_factory=dict)
-    start_deadline_seconds: int | None = None
+    start_deadline_seconds: float | None = None
     root_id: int | None = None
     parent_id: int | None = None
     rerun_of_id: int | None = None
     result: Any = None
+    lane: str = ""
+    shard_index: int = 0
+    shard_total: int = 1
+    wanted_worker_id: int | None = None
+    wish_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """A run whose doorbell is to be rung, and on which queue."""
+    """A run that a worker of this queue and lane may claim now; or, with `worker_id`,
+    a run of that worker that is to stop."""
 
-    run_id: int
     queue: str
+    lane: str
+    worker_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """A worker that asks for runs: of its queues, and of the lanes that are for its
+    name or its tags."""
+
+    worker_id: int
+    queues: tuple[str, ...]
+    name: str = ""
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a worker may find, as it was a moment ago: the lanes in which runs wait for
+    it, the common one first, and whether any queue of its has a limit."""
+
+    lanes: tuple[str, ...]
+    has_limits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +82,8 @@ class ClaimedRun:
     scheduled_for: datetime
     params: dict[str, Any]
     definition: dict[str, Any]
+    shard_index: int = 0
+    shard_total: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +105,12 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer:
-    """What a heartbeat learns: runs to cancel, and runs that are no longer ours."""
+    """What a heartbeat learns: runs to cancel, runs that are no longer ours, and
+    whether to claim nothing more."""
 
     cancel: frozenset[int]
     gone: frozenset[int]
+    is_draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +146,59 @@ class LogChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class LogCut:
+    """The middle of too much output: its chunks go, and a remark takes their place.
+
+    The chunks are those after the remark's, up to `last_seq`. `cut_bytes` is all that
+    has been cut so far, so a later cut of an attempt stands for the earlier ones.
+    """
+
+    run_id: int
+    attempt: int
+    remark_seq: int
+    last_seq: int
+    cut_bytes: int
+
+
+ENDED = """id, tasks_app_taskrun.attempt, tasks_app_taskrun.status, task_id,
+    COALESCE(root_id, id) AS root, scheduled_for, admission,
+    EXISTS (SELECT 1 FROM tasks_app_taskdependency d WHERE d.parent_id = task_id)
+        AS is_parent"""
+ENDED_KINDS = {
+    "id": "int", "attempt": "int", "status": "text", "task_id": "int", "root": "int",
+    "scheduled_for": "time", "admission": "text", "is_parent": "bool",
+}  # fmt: skip
+"""What an UPDATE of tasks_app_taskrun has to return first, for `Ended.of`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """A run that has just reached a terminal state."""
+    """A run that has just reached a terminal state.
+
+    `is_parent`: tasks depend on its task, as far as is known. It is read with the end,
+    for to ask for children that most tasks do not have cost more than the end.
+    """
 
     run_id: int
     task_id: int
     root_id: int
     status: str
     scheduled_for: datetime
+    is_admitted: bool = False
+    is_parent: bool = True
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Ended:
+        """From a row that begins with the columns ENDED."""
+        run_id, _, status, task_id, root_id, scheduled_for, admission, is_parent = row[
+            :8
+        ]
+        return cls(
+            run_id,
+            task_id,
+            root_id,
+            status,
+            as_time(scheduled_for),
+            is_admitted=admission != Admission.FREE,
+            is_parent=bool(is_parent),
+        )

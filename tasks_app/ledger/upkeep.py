@@ -1,22 +1,24 @@
-"""What time alone decides: expired leases and passed start deadlines."""
+"""What time alone decides: expired leases, passed deadlines, workers that left."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
-from tasks_app.choices import Delivery, EventKind, RunStatus
+from tasks_app.choices import Delivery, EventKind, Placement, RunStatus
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
-from tasks_app.ledger.downstream import release
+from tasks_app.ledger.eligibility import QUEUED
 from tasks_app.ledger.events import Event, record
-from tasks_app.ledger.records import Ended
+from tasks_app.ledger.fleet import gone_worker_lanes
+from tasks_app.ledger.pausing import LOST_AT_START, POISON_RUNS
+from tasks_app.ledger.pruning import these, unfinished
+from tasks_app.ledger.records import ENDED, Ended
+from tasks_app.ledger.settling import settle
 from tasks_app.rules.retry import retry_decision
-from tasks_app.rules.states import TERMINAL
 
 _LOST = "the worker stopped sending heartbeats"
 
@@ -35,10 +37,10 @@ def reap(limit: int = 500) -> int:
     with transaction.atomic(savepoint=False):
         expired = fetch(
             f"""
-            SELECT id, attempt, cancel_requested_at IS NOT NULL,
+            SELECT id, attempt, cancel_requested_at, started_at, lease_expires_at,
                 (SELECT definition FROM tasks_app_taskversion v WHERE v.id = version_id)
             FROM tasks_app_taskrun
-            WHERE status = %s AND lease_expires_at < {sql.now}
+            WHERE status = %s AND lease_expires_at < {sql.now} {unfinished()}
             ORDER BY lease_expires_at LIMIT %s {sql.skip_locked}
             """,
             RunStatus.RUNNING,
@@ -52,19 +54,23 @@ def reap(limit: int = 500) -> int:
                 attempt,
                 status,
                 "reaper",
-                {"outcome": RunStatus.LOST, "reason": "lost", "error": _LOST},
+                {"outcome": RunStatus.LOST, "error": _LOST},
             )
             for run_id, attempt, status, *_ in rows
         )
-        release(_ended(rows))
+        settle([Ended.of(row) for row in rows])
     return len(rows)
 
 
 def _verdict(row: tuple[Any, ...]) -> dict[str, Any]:
-    run_id, attempt, is_cancelled, definition = row
+    run_id, attempt, cancel_requested_at, started_at, lease_expires_at, definition = row
     rules = json.loads(definition)
+    held = (as_time(lease_expires_at) - as_time(started_at)).total_seconds()
+    is_young = held < settings.LEASE_SECONDS + settings.HEARTBEAT_SECONDS / 2
+    is_poison = is_young and attempt >= POISON_RUNS
+    is_repeatable = rules["delivery"] == Delivery.AT_LEAST_ONCE
     retry = None
-    if rules["delivery"] == Delivery.AT_LEAST_ONCE and not is_cancelled:
+    if is_repeatable and cancel_requested_at is None and not is_poison:
         retry = retry_decision(
             status=RunStatus.LOST,
             attempt=attempt,
@@ -74,11 +80,12 @@ def _verdict(row: tuple[Any, ...]) -> dict[str, Any]:
             backoff=rules["retry_backoff"],
             random=random.random,
         )
-    status = RunStatus.CANCELLED if is_cancelled else RunStatus.LOST
+    status = RunStatus.LOST if cancel_requested_at is None else RunStatus.CANCELLED
     return {
         "run_id": run_id,
         "attempt": attempt,
         "status": RunStatus.QUEUED if retry else status,
+        "reason": LOST_AT_START if is_young else "lost",
         "retry_seconds": retry.delay_seconds if retry else None,
     }
 
@@ -87,6 +94,7 @@ _VERDICT = {
     "run_id": "int",
     "attempt": "int",
     "status": "text",
+    "reason": "text",
     "retry_seconds": "float",
 }
 
@@ -100,16 +108,16 @@ def _reap(verdicts: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
             status = v.status,
             completed_at = CASE WHEN v.retry_seconds IS NULL THEN {sql.now} END,
             due_at = COALESCE({retry_at}, due_at),
-            next_publish_at = COALESCE({retry_at}, next_publish_at),
-            publish_count = 0,
+            admission = CASE WHEN v.retry_seconds IS NOT NULL
+                AND admission = 'admitted' THEN 'held' ELSE admission END,
             lease_expires_at = NULL,
-            reason = 'lost',
+            reason = v.reason,
             error = %s
         FROM {sql.rows(_VERDICT)}
         WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt
         AND tasks_app_taskrun.status = %s AND lease_expires_at < {sql.now}
-        RETURNING id, tasks_app_taskrun.attempt, tasks_app_taskrun.status, task_id,
-            COALESCE(root_id, id), scheduled_for
+        {these([verdict["run_id"] for verdict in verdicts])}
+        RETURNING {ENDED}
         """,
         _LOST,
         as_json(verdicts),
@@ -123,35 +131,58 @@ def expire(limit: int = 500) -> int:
     Returns:
         How many runs expired.
     """
-    sql = dialect()
+    return _expire(
+        f"start_deadline_at <= {dialect().now} ORDER BY start_deadline_at",
+        limit=limit,
+        reason="start_deadline",
+        error="'it did not start within its start deadline'",
+    )
+
+
+def expire_shards(limit: int = 500) -> int:
+    """QUEUED -> EXPIRED, for runs of a broadcast whose worker has been offline for a
+    lease: no other worker may take them.
+
+    Returns:
+        How many runs expired.
+    """
+    lanes = gone_worker_lanes()
+    if not lanes:
+        return 0
+    marks = ", ".join(["%s"] * len(lanes))
+    return _expire(
+        f"""NOT (lane = '') AND lane IN ({marks}) AND EXISTS (
+            SELECT 1 FROM tasks_app_taskversion v WHERE v.id = version_id
+            AND v.definition ->> 'placement' = '{Placement.BROADCAST.value}')
+            ORDER BY id""",
+        *lanes,
+        limit=limit,
+        reason="worker_offline",
+        error="substr(lane, 8) || ' went offline before it started'",
+    )
+
+
+def _expire(where: str, *params: str, limit: int, reason: str, error: str) -> int:
+    sql, recent = dialect(), unfinished()
     with transaction.atomic(savepoint=False):
         rows = fetch(
             f"""
             UPDATE tasks_app_taskrun SET
-                status = %s, completed_at = {sql.now}, reason = 'start_deadline',
-                error = 'it did not start within its start deadline'
+                status = %s, completed_at = {sql.now}, reason = %s, error = {error}
             WHERE id IN (
                 SELECT id FROM tasks_app_taskrun
-                WHERE status = %s AND start_deadline_at <= {sql.now}
-                ORDER BY start_deadline_at LIMIT %s {sql.skip_locked})
-            AND status = %s
-            RETURNING id, attempt, status, task_id, COALESCE(root_id, id), scheduled_for
+                WHERE {QUEUED} {recent} AND {where} LIMIT %s {sql.skip_locked})
+            AND {QUEUED} {recent}
+            RETURNING {ENDED}
             """,
             RunStatus.EXPIRED,
-            RunStatus.QUEUED,
+            reason,
+            *params,
             limit,
-            RunStatus.QUEUED,
         )
         record(
             Event(run_id, EventKind.FINISHED, attempt, status, "upkeep")
             for run_id, attempt, status, *_ in rows
         )
-        release(_ended(rows))
+        settle([Ended.of(row) for row in rows])
     return len(rows)
-
-
-def _ended(rows: Iterable[tuple[Any, ...]]) -> Iterable[Ended]:
-    for run_id, _attempt, status, task_id, root_id, scheduled_for in rows:
-        if status in TERMINAL:
-            at: datetime = as_time(scheduled_for)
-            yield Ended(run_id, task_id, root_id, status, at)

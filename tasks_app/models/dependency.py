@@ -5,22 +5,18 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 
-from tasks_app.choices import Condition
 from tasks_app.models.task import Task
 
 
 class TaskDependency(models.Model):
-    """An edge of the task graph: `child` runs after `parent`, on a condition.
+    """An edge of the task graph: `child` runs after `parent`.
 
-    A child with several parents waits for all of them that belong to the same root
-    run (`tasks_app.rules.dependencies`).
+    The child's `trigger_rule` says which endings of its parents start it, among
+    those that belong to the same root run (`tasks_app.rules.dependencies`).
     """
 
     parent = models.ForeignKey(Task, models.CASCADE, related_name="child_edges")
     child = models.ForeignKey(Task, models.CASCADE, related_name="parent_edges")
-    condition = models.CharField(
-        max_length=10, choices=Condition, default=Condition.SUCCESS
-    )
 
     class Meta:
         verbose_name_plural = "task dependencies"
@@ -34,4 +30,4 @@ class TaskDependency(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.parent_id} -> {self.child_id} on {self.condition}"
+        return f"{self.parent_id} -> {self.child_id}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
-from tasks_app.choices import EventKind, RunStatus, Trigger
+from tasks_app.choices import Admission, EventKind, RunStatus, Trigger
 from tasks_app.models.task import Task, TaskVersion
 from tasks_app.rules.states import TERMINAL
 
@@ -21,10 +21,13 @@ class TaskRun(models.Model):
 
     `attempt` counts the starts and is the fencing token: every write of a worker
     names the attempt it speaks for. `due_at` is when the run, or its next attempt,
-    may start; `next_publish_at` when its doorbell is to be rung next.
+    may start. `lane` says who may claim it: empty for any worker of the queue,
+    `worker:<name>` for that one alone, else the tags that a worker must match.
     """
 
     # Each index costs every run: the foreign keys that no query starts from have none.
+    # Those to runs are not checked by the database: a month of history is dropped at
+    # once (docs/history.md), and only the ledger writes them.
     task = models.ForeignKey(
         Task, models.PROTECT, related_name="runs", db_index=False
     )  # run_of_task serves
@@ -36,7 +39,7 @@ class TaskRun(models.Model):
     trigger_reason = models.CharField(
         max_length=500,
         blank=True,
-        help_text="Why a person asked for it, in their words.",
+        help_text="Why a person asked for it, in their words; or why it was postponed.",
     )
     scheduled_for = models.DateTimeField(help_text="The nominal time of the fire.")
     status = models.CharField(max_length=10, choices=RunStatus)
@@ -44,20 +47,44 @@ class TaskRun(models.Model):
         max_length=500, blank=True, help_text="Why it ended as it did, or was skipped."
     )
     queue = models.CharField(max_length=100)
+    lane = models.CharField(max_length=500, blank=True)
+    priority = models.PositiveSmallIntegerField(default=5)
+    admission = models.CharField(
+        max_length=10, choices=Admission, default=Admission.FREE
+    )
+    wanted_worker_id = models.BigIntegerField(
+        null=True, help_text="The worker that should have it, until `wanted_until`."
+    )
+    wanted_until = models.DateTimeField(null=True)
+    shard_index = models.PositiveIntegerField(default=0)
+    shard_total = models.PositiveIntegerField(default=1)
+    target = models.CharField(max_length=300, blank=True)
     params = models.JSONField(default=dict, blank=True)
     attempt = models.PositiveIntegerField(default=0)
     root = models.ForeignKey(
         "self",
         models.SET_NULL,
         null=True,
+        db_constraint=False,
+        db_index=False,  # run_in_workflow serves
         related_name="descendants",
         help_text="The run that began the workflow; empty on that run itself.",
     )
     parent = models.ForeignKey(
-        "self", models.SET_NULL, null=True, related_name="children", db_index=False
+        "self",
+        models.SET_NULL,
+        null=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="children",
     )
     rerun_of = models.ForeignKey(
-        "self", models.SET_NULL, null=True, related_name="reruns", db_index=False
+        "self",
+        models.SET_NULL,
+        null=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="reruns",
     )
     # By name, for tasks_app does not know workers_app; without a database
     # constraint, for workers come and go and history stays.
@@ -72,9 +99,6 @@ class TaskRun(models.Model):
     created_at = models.DateTimeField()
     due_at = models.DateTimeField()
     start_deadline_at = models.DateTimeField(null=True)
-    next_publish_at = models.DateTimeField()
-    published_at = models.DateTimeField(null=True)
-    publish_count = models.PositiveIntegerField(default=0)
     lease_expires_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -90,15 +114,15 @@ class TaskRun(models.Model):
         ordering = ["-id"]
         permissions = [("cancel_taskrun", "Can cancel a run")]
         constraints = [
-            # C1: a nominal time of a task is a key.
+            # C1: a nominal time of a task is a key (for each worker of a broadcast).
             models.UniqueConstraint(
-                fields=["task", "scheduled_for"],
+                fields=["task", "scheduled_for", "shard_index"],
                 condition=Q(trigger=Trigger.SCHEDULE),
                 name="run_unique_fire",
             ),
             # A task runs once under one root run, however many parents it has.
             models.UniqueConstraint(
-                fields=["root", "task"],
+                fields=["root", "task", "shard_index"],
                 condition=Q(trigger=Trigger.DEPENDENCY),
                 name="run_unique_in_workflow",
             ),
@@ -122,11 +146,48 @@ class TaskRun(models.Model):
             ),
         ]
         indexes = [
-            # Dispatch: whose doorbell is to be rung?
+            # Claim: the best of the runs that this worker may start.
             models.Index(
-                fields=["next_publish_at"],
+                fields=["queue", "lane", "-priority", "due_at", "id"],
+                condition=Q(status=RunStatus.QUEUED) & ~Q(admission=Admission.HELD),
+                name="run_to_claim",
+            ),
+            # The cap on waiting runs, and overlap: what of this task is queued?
+            models.Index(
+                fields=["task"],
                 condition=Q(status=RunStatus.QUEUED),
-                name="run_to_publish",
+                name="run_queued_of_task",
+            ),
+            # Admission: the best of the runs of this task that wait for room.
+            models.Index(
+                fields=["task", "-priority", "due_at", "id"],
+                condition=Q(status=RunStatus.QUEUED) & Q(admission=Admission.HELD),
+                name="run_held_of_task",
+            ),
+            # Admission: what of this task is counted in?
+            models.Index(
+                fields=["task"],
+                condition=Q(admission=Admission.ADMITTED)
+                & Q(status__in=[RunStatus.QUEUED, RunStatus.RUNNING]),
+                name="run_admitted_of_task",
+            ),
+            # Breakers: what waits for this target?
+            models.Index(
+                fields=["target"],
+                condition=Q(status=RunStatus.QUEUED) & ~Q(target=""),
+                name="run_queued_for_target",
+            ),
+            # Placement: which runs wait for a worker that should have them?
+            models.Index(
+                fields=["wanted_until"],
+                condition=Q(status=RunStatus.QUEUED, wanted_worker_id__isnull=False),
+                name="run_wished",
+            ),
+            # Placement: which lanes have runs waiting?
+            models.Index(
+                fields=["lane"],
+                condition=Q(status=RunStatus.QUEUED) & ~Q(lane=""),
+                name="run_queued_in_lane",
             ),
             # Reaper: whose lease has run out?
             models.Index(
@@ -139,6 +200,18 @@ class TaskRun(models.Model):
                 fields=["start_deadline_at"],
                 condition=Q(status=RunStatus.QUEUED, start_deadline_at__isnull=False),
                 name="run_start_deadline",
+            ),
+            # Lists: the runs of a workflow, and those that repeat a run. Most runs
+            # are neither, and cost these indexes nothing.
+            models.Index(
+                fields=["root"],
+                condition=Q(root__isnull=False),
+                name="run_in_workflow",
+            ),
+            models.Index(
+                fields=["rerun_of"],
+                condition=Q(rerun_of__isnull=False),
+                name="run_rerun_of",
             ),
             # Lists: the runs of a task, and the runs in a state, newest first.
             models.Index(fields=["task", "-id"], name="run_of_task"),
@@ -156,7 +229,9 @@ class TaskRun(models.Model):
 class RunEvent(models.Model):
     """One thing that happened to a run. Append-only."""
 
-    run = models.ForeignKey(TaskRun, models.CASCADE, related_name="events")
+    run = models.ForeignKey(
+        TaskRun, models.CASCADE, db_constraint=False, related_name="events"
+    )
     at = models.DateTimeField()
     kind = models.CharField(max_length=20, choices=EventKind)
     attempt = models.PositiveIntegerField()
@@ -177,8 +252,12 @@ class RunLog(models.Model):
     """A chunk of an attempt's output, at most 64 KiB or what came within a second."""
 
     run = models.ForeignKey(
-        TaskRun, models.CASCADE, related_name="logs", db_index=False
-    )  # log_chunk_unique serves
+        TaskRun,
+        models.CASCADE,
+        db_constraint=False,
+        db_index=False,  # log_chunk_unique serves
+        related_name="logs",
+    )
     attempt = models.PositiveIntegerField()
     seq = models.PositiveIntegerField()
     at = models.DateTimeField()

@@ -9,15 +9,22 @@ from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
-from tasks_app.choices import Backoff, Delivery, Misfire, TaskStatus
-from tasks_app.models.project import Project
+from tasks_app.choices import (
+    Backoff,
+    Delivery,
+    Misfire,
+    Overlap,
+    Placement,
+    TaskStatus,
+    TriggerRule,
+)
+from tasks_app.models.calendar import Calendar
+from tasks_app.models.project import MAX_RETENTION_DAYS, Project
 from tasks_app.rules.schedules import (
-    CronSchedule,
-    IntervalSchedule,
-    OneOffSchedule,
     Schedule,
+    stored_schedule,
 )
 
 DEFINITION_FIELDS = (
@@ -34,6 +41,19 @@ DEFINITION_FIELDS = (
     "retry_initial_seconds",
     "retry_max_seconds",
     "misfire",
+    "jitter_seconds",
+    "priority",
+    "overlap",
+    "max_concurrency",
+    "max_queued",
+    "rate_limit_runs",
+    "rate_limit_seconds",
+    "trigger_rule",
+    "placement",
+    "worker_name",
+    "match",
+    "pause_after_failures",
+    "retention_days",
 )
 """What a TaskVersion records of a task, besides its schedule."""
 
@@ -108,6 +128,75 @@ class Task(models.Model):
     retry_max_seconds = models.PositiveIntegerField(
         default=3600, validators=[MaxValueValidator(7 * 24 * 3600)]
     )
+    jitter_seconds = models.PositiveIntegerField(
+        default=0,
+        validators=[MaxValueValidator(24 * 3600)],
+        help_text="Each fire starts up to so much later, by a fixed draw per fire.",
+    )
+    calendars = models.ManyToManyField(
+        Calendar, blank=True, related_name="tasks", help_text="Blackouts."
+    )
+    priority = models.PositiveSmallIntegerField(
+        default=5,
+        validators=[MaxValueValidator(9)],
+        help_text="0 to 9; of the runs that wait, the highest starts first.",
+    )
+    overlap = models.CharField(max_length=10, choices=Overlap, default=Overlap.ALLOW)
+    max_concurrency = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Runs of the task that run at a time. Empty: no limit, or 1 where"
+        " overlap is not allow.",
+    )
+    max_queued = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Runs of the task that may wait. Empty: MAX_QUEUED_RUNS.",
+    )
+    rate_limit_runs = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="At most so many runs start within the span below.",
+    )
+    rate_limit_seconds = models.PositiveIntegerField(
+        default=60, validators=[MinValueValidator(1), MaxValueValidator(24 * 3600)]
+    )
+    trigger_rule = models.CharField(
+        max_length=15, choices=TriggerRule, default=TriggerRule.ALL_SUCCESS
+    )
+    placement = models.CharField(
+        max_length=15, choices=Placement, default=Placement.ANY
+    )
+    worker_name = models.CharField(max_length=200, blank=True)
+    match = models.CharField(
+        max_length=500,
+        blank=True,
+        help_text="Tags that a worker must have, as in: gpu and not (eu or spot).",
+    )
+    pause_after_failures = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Pauses itself after so many failed runs in a row.",
+    )
+    retention_days = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(MAX_RETENTION_DAYS)],
+        help_text="Days that its runs are kept; 0: for ever. Empty: its project's.",
+    )
+    target = models.CharField(
+        max_length=300,
+        blank=True,
+        editable=False,
+        help_text="The host and port that an HTTP task calls.",
+    )
+    status_reason = models.CharField(
+        max_length=500, blank=True, help_text="Why it was paused, if not by a person."
+    )
     version = models.PositiveIntegerField(default=1, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -129,6 +218,10 @@ class Task(models.Model):
                 condition=Q(delivery=Delivery.AT_LEAST_ONCE) | Q(max_attempts=1),
                 name="task_retries_are_opt_in",
             ),
+            models.CheckConstraint(
+                condition=~Q(overlap=Overlap.ALLOW) | Q(max_concurrency__isnull=True),
+                name="task_overlap_allow_has_no_limit",
+            ),
         ]
         indexes = [
             # The planner's question, each tick: which active tasks are due?
@@ -147,24 +240,20 @@ class Task(models.Model):
         row = self.schedule
         if row is None:
             return None
-        if row.crontab:
-            cron = row.crontab
-            fields = (
-                cron.minute,
-                cron.hour,
-                cron.day_of_month,
-                cron.month_of_year,
-                cron.day_of_week,
-            )
-            return CronSchedule(
-                " ".join(fields), self.timezone, row.start_time, row.expires
-            )
-        if row.interval:
-            period = timedelta(**{row.interval.period: row.interval.every})
-            return IntervalSchedule(
-                int(period.total_seconds()), row.start_time, row.expires
-            )
-        return OneOffSchedule(row.clocked.clocked_time)
+        cron, interval = row.crontab, row.interval
+        return stored_schedule(
+            _expression(cron) if cron else None,
+            self.timezone,
+            timedelta(**{interval.period: interval.every}) if interval else None,
+            row.clocked.clocked_time if row.clocked else None,
+            row.start_time,
+            row.expires,
+        )
+
+
+def _expression(cron: CrontabSchedule) -> str:
+    names = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+    return " ".join(getattr(cron, name) for name in names)
 
 
 def executor_payload(command: str, payload: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +270,7 @@ class TaskVersion(models.Model):
     task = models.ForeignKey(Task, models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     definition = models.JSONField()
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(help_text="By the database's clock.")
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
     )

@@ -87,6 +87,20 @@ class Cron:
             return self._next_in_either_pass(after, fire)
         return fire
 
+    def fires_at(self, moment: datetime) -> bool:
+        """Whether an instant is a fire: much cheaper than to look for the next one."""
+        wall = wall_clock(moment, self.zone)
+        is_plain = instants(wall, self.zone) == (moment,)
+        return (is_plain and self._shows(wall)) or self.next(moment - TICK) == moment
+
+    def _shows(self, wall: datetime) -> bool:
+        return (
+            wall.minute in self._sim.minutes
+            and wall.hour in self._sim.hours
+            and self._matches(wall.date())
+            and not (wall.second or wall.microsecond)
+        )
+
     def _next_fixed(self, after: datetime) -> datetime | None:
         for wall in self.walls(wall_clock(after, self.zone)):
             fire = first_instant(wall, self.zone)

@@ -6,20 +6,23 @@ An edge is (parent, child): the child runs after the parent.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tasks_app.rules.states import TERMINAL
 
 Edge = tuple[int, int]
-Condition = Literal["success", "failure", "done"]
+TriggerRule = Literal["all_success", "any_success", "all_done", "all_failed"]
 
-SATISFYING: dict[Condition, frozenset[str]] = {
-    "success": frozenset({"succeeded"}),
-    "failure": frozenset({"failed", "timed_out", "lost"}),
-    "done": TERMINAL,
+WANTED: dict[TriggerRule, frozenset[str]] = {
+    "all_success": frozenset({"succeeded"}),
+    "any_success": frozenset({"succeeded"}),
+    "all_done": TERMINAL,
+    "all_failed": frozenset({"failed", "timed_out", "lost"}),
 }
+"""How a parent has to end to speak for the child."""
+MAX_NAMED = 3  # parents in a reason, which has 500 characters
 
 
 def find_cycle(edges: Iterable[Edge], new_edge: Edge) -> list[int] | None:
@@ -59,16 +62,25 @@ def _search(children: Mapping[int, list[int]], root: int) -> dict[int, int]:
     return came_from
 
 
-@dataclass(frozen=True)
-class ParentState:
-    """One edge into a join: the parent's name, what is asked of it, how it ended.
+def topmost(edges: Iterable[Edge], tasks: Iterable[int]) -> set[int]:
+    """Those of `tasks` that no other one of them leads to."""
+    children, every = _children(edges), set(tasks)
+    below = {found for task in every for found in _search(children, task)}
+    return every - below
 
-    `status` is None, or not terminal, while the parent's run is not over.
+
+def status_of_shards(statuses: Sequence[str]) -> str | None:
+    """The one status of a task that ran on several workers under one root run.
+
+    None where it has no run. Not ended while one has not, a success only if all are;
+    ends of several kinds are a failure.
     """
-
-    name: str
-    condition: Condition
-    status: str | None
+    for status in statuses:
+        if status not in TERMINAL:
+            return status
+    if len(set(statuses)) > 1:
+        return "failed"
+    return statuses[0] if statuses else None
 
 
 @dataclass(frozen=True)
@@ -83,22 +95,49 @@ WAIT = JoinDecision("wait")
 RUN = JoinDecision("run")
 
 
-def join_decision(parents: Mapping[int, ParentState]) -> JoinDecision:
+@dataclass(frozen=True)
+class Parent:
+    """A parent in a join: its name and the status of its run, None before there is one.
+
+    Skipped, cancelled and expired are ends, but neither a success nor a failure.
+    """
+
+    name: str
+    status: str | None
+
+
+def join_decision(rule: TriggerRule, parents: Mapping[int, Parent]) -> JoinDecision:
     """Decide for the child of `parents`, keyed by task id, within one root run.
 
-    It waits for every parent, even once one has failed its condition: a skip written
-    early would race with the parents that still run. Raises ValueError without
-    parents, since "every condition holds" would start the child for no reason.
+    The rules are Airflow's: any_success is its one_success, and runs as soon as one
+    parent succeeded. The others wait for every parent, even once the answer is clear: a
+    skip written early would race with the parents that still run. A skip and a wait
+    name the parents that caused it. Raises ValueError without parents, since "every
+    parent succeeded" would start the child for no reason.
     """
     if not parents:
         raise ValueError("a join has at least one parent")
-    if any(parent.status not in TERMINAL for parent in parents.values()):
-        return WAIT
-    for parent in parents.values():
-        if parent.status not in SATISFYING[parent.condition]:
-            return JoinDecision(
-                "skip",
-                f"parent {parent.name!r} ended {parent.status},"
-                f" the dependency asks for {parent.condition}",
-            )
-    return RUN
+    unwanted = [each for each in parents.values() if each.status not in WANTED[rule]]
+    if rule == "any_success" and len(unwanted) < len(parents):
+        return RUN
+    if waiting := [each for each in parents.values() if each.status not in TERMINAL]:
+        return JoinDecision("wait", f"waits: {_named(waiting)}")
+    if not unwanted:
+        return RUN
+    return JoinDecision("skip", f"{_named(unwanted)}: the trigger rule is {rule}")
+
+
+def _named(parents: Sequence[Parent]) -> str:
+    """As in "parent 'a' ended failed, parent 'b' is running and 4 more"."""
+    named = [
+        f"parent {each.name[:100]!r} {_state(each.status)}"
+        for each in parents[:MAX_NAMED]
+    ]
+    more = len(parents) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def _state(status: str | None) -> str:
+    if status is None:
+        return "has not begun"
+    return f"ended {status}" if status in TERMINAL else f"is {status}"

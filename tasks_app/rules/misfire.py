@@ -10,7 +10,7 @@ from tasks_app.rules.cron import TICK
 from tasks_app.rules.schedules import (
     Schedule,
     count_fires,
-    fires_between,
+    fires_due,
     newest_fires,
     next_fire,
 )
@@ -72,9 +72,9 @@ def misfire_plan(
     start = cursor - TICK  # windows are (after, until], and the cursor itself is due
     oldest_on_time = now - timedelta(seconds=misfire_grace_seconds)
     if cursor >= oldest_on_time:  # the usual tick: nothing can be missed
-        few = fires_between(schedule, start, now, cap + 1)
+        few, following = fires_due(schedule, cursor, now, cap + 1)
         if len(few) <= cap:
-            return MisfirePlan(few, [], None, next_fire(schedule, now))
+            return MisfirePlan(few, [], None, following)
 
     due = count_fires(schedule, start, now)
     on_time = count_fires(schedule, max(start, oldest_on_time - TICK), now)

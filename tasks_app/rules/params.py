@@ -10,6 +10,10 @@ from typing import Any
 MAX_PARAMS = 100
 MAX_VALUE_BYTES = 128 * 1024 - 256
 """Linux takes at most 128 KiB for one `NAME=value` (MAX_ARG_STRLEN, execve(2))."""
+PARENT_RESULTS = "parent_results"
+"""The parameter with which a workflow tells a run what its parents gave."""
+MAX_RESULT_BYTES = 64 * 1024
+"""Of one parent's result, as JSON."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
 
@@ -41,6 +45,10 @@ def _problem(name: str, value: Any) -> ParamInvalid | None:
             "bad_name",
             "a name is letters, digits and _, and begins with no digit",
         )
+    if name.lower() == PARENT_RESULTS:
+        return ParamInvalid(
+            name, "reserved", "workflows set it, to the results of a run's parents"
+        )
     text = param_text(value)
     if "\0" in text:
         return ParamInvalid(
@@ -66,3 +74,28 @@ def param_environment(params: Mapping[str, Any]) -> dict[str, str]:
     return {
         f"PARAM_{name.upper()}": param_text(value) for name, value in params.items()
     }
+
+
+def parent_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of a run's parents, by their names, cut to what a job can be given.
+
+    A result of over MAX_RESULT_BYTES is replaced by `{"omitted_bytes": <its size>}`;
+    so are the largest ones until the whole fits a parameter. Should that not be
+    enough (hundreds of parents), one such object stands for all.
+    """
+    kept = dict(results)
+    sizes = {name: _json_bytes(result) for name, result in results.items()}
+    # Braces and commas of the whole take what the braces of its members take.
+    total = sum(_json_bytes({name: result}) for name, result in results.items())
+    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        if sizes[name] <= MAX_RESULT_BYTES and total <= MAX_VALUE_BYTES:
+            return kept
+        kept[name] = {"omitted_bytes": sizes[name]}
+        total += _json_bytes(kept[name]) - sizes[name]
+    if total <= MAX_VALUE_BYTES:
+        return kept
+    return {"omitted_bytes": sum(sizes.values())}
+
+
+def _json_bytes(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import cast
 
 from tasks_app.rules.cron import TICK, Cron, compiled
 from tasks_app.rules.cron_advice import (
@@ -33,11 +34,13 @@ __all__ = [
     "count_fires",
     "describe",
     "fires_between",
+    "fires_due",
     "newest_fires",
     "next_fire",
     "next_fires",
     "parse_cron",
     "parse_timezone",
+    "stored_schedule",
     "warnings",
 ]
 
@@ -72,6 +75,10 @@ class CronSchedule:
             after = max(after, self.start_at - TICK)
         return self.cron.next(after)
 
+    def fires_at(self, moment: datetime) -> bool:
+        is_early = self.start_at is not None and moment < self.start_at
+        return not is_early and self.cron.fires_at(moment)
+
     def count(self, after: datetime, until: datetime, cap: int | None) -> int:
         if self.start_at is not None:
             after = max(after, self.start_at - TICK)
@@ -99,6 +106,9 @@ class IntervalSchedule:
 
     def next(self, after: datetime) -> datetime | None:
         return self._fire(self._fires_until(after))
+
+    def fires_at(self, moment: datetime) -> bool:
+        return self.next(moment - TICK) == moment
 
     def count(self, after: datetime, until: datetime, cap: int | None) -> int:
         total = max(0, self._fires_until(until) - self._fires_until(after))
@@ -132,6 +142,9 @@ class OneOffSchedule:
     def next(self, after: datetime) -> datetime | None:
         return self.at if self.at > after else None
 
+    def fires_at(self, moment: datetime) -> bool:
+        return moment == self.at
+
     def count(self, after: datetime, until: datetime, cap: int | None) -> int:
         total = int(after < self.at <= until)
         return total if cap is None else min(total, cap)
@@ -143,12 +156,47 @@ class OneOffSchedule:
 Schedule = CronSchedule | IntervalSchedule | OneOffSchedule
 
 
+def stored_schedule(
+    cron: str | None,
+    timezone: str,
+    interval: timedelta | None,
+    at: datetime | None,
+    start_at: datetime | None,
+    end_at: datetime | None,
+) -> Schedule | None:
+    """The rule that django-celery-beat's columns hold: the first of `cron`, `interval`
+    and `at` that is there, or None. Raises `ScheduleInvalid` if nobody can read it."""
+    if cron is not None:
+        return CronSchedule(cron, timezone, start_at, end_at)
+    if interval is not None:
+        seconds = int(interval.total_seconds())
+        return IntervalSchedule(seconds, cast("datetime", start_at), end_at)
+    return None if at is None else OneOffSchedule(at)
+
+
 def next_fire(schedule: Schedule, after: datetime) -> datetime | None:
     """The first nominal time strictly after `after`, or None if there is none left."""
     fire = schedule.next(after.astimezone(UTC))
-    if fire is None or (schedule.end_at is not None and fire > schedule.end_at):
-        return None
-    return fire
+    return None if fire is None or _is_over(schedule, fire) else fire
+
+
+def fires_due(
+    schedule: Schedule, cursor: datetime, now: datetime, limit: int
+) -> tuple[list[datetime], datetime | None]:
+    """The nominal times in [cursor, now], the oldest `limit` of them, and the one that
+    follows. Each costs one step, and a cursor that is a fire costs none."""
+    cursor = cursor.astimezone(UTC)
+    is_fire = schedule.fires_at(cursor) and not _is_over(schedule, cursor)
+    fire = cursor if is_fire else next_fire(schedule, cursor)
+    fires: list[datetime] = []
+    while fire is not None and fire <= now and len(fires) < limit:
+        fires.append(fire)
+        fire = next_fire(schedule, fire)
+    return fires, fire
+
+
+def _is_over(schedule: Schedule, at: datetime) -> bool:
+    return schedule.end_at is not None and at > schedule.end_at
 
 
 def next_fires(schedule: Schedule, after: datetime, count: int) -> list[datetime]:

@@ -31,7 +31,7 @@ from tasks_app.rules.schedules import (
 
 DOORBELL_TASK = "gnomon.doorbell"
 """The Celery task that the rows name. Gnomon's beat plans them itself; for a stock
-beat, which would send it without run ids, it does nothing."""
+beat it only wakes a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +128,41 @@ def schedule_write(task: Task, schedule: Schedule | None) -> None:
     if schedule is None:
         task.schedule = None
     else:
-        row = previous or PeriodicTask(task=DOORBELL_TASK, kwargs='{"run_ids": []}')
+        row = previous or PeriodicTask(task=DOORBELL_TASK, kwargs="{}")
+        before = _columns(row)
         row.name = f"gnomon task {task.pk}"
         row.description = task.name
         row.queue = task.queue
         row.enabled = task.status == TaskStatus.ACTIVE
         _point(row, schedule, task.timezone)
-        row.save()
+        if _columns(row) != before:
+            _save(row)
         task.schedule = row
     if previous and schedule is None:
+        previous.no_changes = True
         previous.delete()
+
+
+def schedule_enable(task: Task) -> None:
+    """Have the task's row, if it has one, say whether the task is active; in the
+    caller's transaction."""
+    row = task.schedule
+    if row and row.enabled != (task.status == TaskStatus.ACTIVE):
+        row.enabled = task.status == TaskStatus.ACTIVE
+        _save(row)
+
+
+def _save(row: PeriodicTask) -> None:
+    # django-celery-beat would note the time of the change in its one PeriodicTasks
+    # row: edits would wait for each other there, and each would have beat read the
+    # stock entries anew, to which these rows do not belong.
+    row.no_changes = True
+    row.save()
+
+
+def _columns(row: PeriodicTask) -> dict[str, Any]:
+    fields = row._meta.concrete_fields
+    return {field.attname: getattr(row, field.attname) for field in fields}
 
 
 def _point(row: PeriodicTask, schedule: Schedule, timezone: str) -> None:
@@ -174,5 +199,7 @@ def _interval_row(seconds: int) -> IntervalRow:
 
 
 def _first_or_create(model: Any, **values: Any) -> Any:
-    """django-celery-beat has no unique key on its schedules: `get` may find two."""
-    return model.objects.filter(**values).first() or model.objects.create(**values)
+    """django-celery-beat has no unique key on its schedules: `get` may find two. In
+    bulk, for the signal of a single `create` notes a change, as above."""
+    found = model.objects.filter(**values).first()
+    return found or model.objects.bulk_create([model(**values)])[0]

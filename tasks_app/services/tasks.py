@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
 
-from executors.payloads import PayloadInvalid, validate_payload
-from executors.registry import UnknownExecutor
 from tasks_app import ledger
-from tasks_app.choices import Condition, Delivery, RunStatus, TaskStatus
-from tasks_app.errors import FieldError, InvalidInput, TaskDeleted, VersionMismatch
+from tasks_app.choices import AlertKind, RunStatus, TaskStatus
+from tasks_app.errors import InvalidInput, TaskDeleted, VersionMismatch
 from tasks_app.models import Project, Task, TaskDependency, TaskVersion
 from tasks_app.models.project import DEFAULT_PROJECT
-from tasks_app.models.task import DEFINITION_FIELDS, executor_payload
+from tasks_app.models.task import DEFINITION_FIELDS
 from tasks_app.rules.dependencies import find_cycle
-from tasks_app.rules.schedules import (
-    Schedule,
-    ScheduleInvalid,
-    next_fire,
-    parse_timezone,
-)
+from tasks_app.rules.schedules import Schedule, next_fire
 from tasks_app.services.schedules import (
     ScheduleInput,
+    schedule_enable,
     schedule_parse,
     schedule_values,
     schedule_write,
 )
+from tasks_app.services.task_checks import apply_implied, check, timezone_errors
 
 
 class Unchanged(Enum):
@@ -47,10 +39,9 @@ UNCHANGED: Final = Unchanged.UNCHANGED
 
 @dataclass(frozen=True, slots=True)
 class ParentInput:
-    """A dependency as it comes in: the parent's id, and on which ending to run."""
+    """A dependency as it comes in: the parent's id."""
 
     task_id: int
-    condition: str = Condition.SUCCESS
 
 
 @transaction.atomic
@@ -62,7 +53,7 @@ def task_create(
     actor: User | None = None,
 ) -> Task:
     """Define a task. `values` are fields of Task by name; `name` and `executor` must
-    be among them, `project` (a Project) may be.
+    be among them, `project` (a Project) and `calendars` (of Calendar) may be.
 
     Raises:
         InvalidInput: each wrong field, with its reason.
@@ -70,8 +61,8 @@ def task_create(
     task = Task()
     _apply(task, {"project": _default_project, **values})
     rule = _rule(task, schedule)
-    _check(task)
-    _save_new_name(task)
+    check(task)
+    _save(task, values)
     if rule is not None:
         task.next_fire_at = next_fire(rule, ledger.database_now())
         schedule_write(task, rule)
@@ -92,77 +83,107 @@ def task_update(
     actor: User | None = None,
 ) -> Task:
     """Change a task. A changed definition is a new version; runs that exist keep
-    theirs. A changed schedule or time zone starts anew from now.
+    theirs, their queue, priority and placement. A changed schedule or time zone starts
+    anew from now. Changed limits apply to the runs that wait, too.
 
     Raises:
         InvalidInput: each wrong field, with its reason.
         VersionMismatch: the task's version is not `expected_version`.
         TaskDeleted: the task has been deleted.
     """
-    task = _lock(task_id)
+    task = task_lock(task_id)
     if expected_version is not None and task.version != expected_version:
         raise VersionMismatch
-    before = _definition(task, task.schedule_rule())
+    old_rule, old_limits = task.schedule_rule(), _limits(task)
+    before = _definition(task, old_rule)
     _apply(task, values)
-    if errors := _timezone_errors(task):  # no rule can be read in such a zone
+    if errors := timezone_errors(task):  # no rule can be read in such a zone
         raise InvalidInput(errors)
     rule = task.schedule_rule()
     if schedule is not UNCHANGED:
         rule = _rule(task, schedule)
-    _check(task)
+    check(task)
     after = _definition(task, rule)
-    is_rescheduled = any(
-        before[name] != after[name] for name in ("schedule", "timezone")
-    )
-    if is_rescheduled:
-        task.next_fire_at = _cursor(task, rule)
+    if _schedule_of(before) != _schedule_of(after):
+        _start_anew(task, old_rule, rule)
     schedule_write(task, rule)
-    if before != after:
-        task.version += 1
-    _save_new_name(task)
+    task.version += before != after
+    _save(task, values)
     if parents is not UNCHANGED:
         _set_parents(task, parents)
     if before != after:
         _record_version(task, rule, actor)
+    if _limits(task) != old_limits:
+        ledger.hold([task.pk])
     return task
 
 
 @transaction.atomic
 def task_pause(*, task_id: int) -> Task:
     """Stop the schedule. Runs that are queued or running go on; a fire that is due
-    already is still accounted for. Pausing a paused task changes nothing."""
-    task = _lock(task_id)
+    already is still accounted for. The cursor stays: what comes due meanwhile is
+    decided about when the task is resumed. Pausing a paused task changes nothing."""
+    task = task_lock(task_id)
     task.status = TaskStatus.PAUSED
     return _save_status(task)
 
 
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A task, and what became (or would become) of the fires of its pause."""
+
+    task: Task
+    outlook: ledger.PauseOutlook
+
+
 @transaction.atomic
-def task_resume(*, task_id: int) -> Task:
-    """Start the schedule again, from now: what would have fired during the pause was
-    not meant to run."""
-    task = _lock(task_id)
-    if task.status == TaskStatus.PAUSED:
-        task.status = TaskStatus.ACTIVE
-        task.next_fire_at = _cursor(task, task.schedule_rule())
-    return _save_status(task)
+def task_resume(*, task_id: int) -> Resumption:
+    """Start the schedule again. What came due during the pause was missed, and the
+    misfire policy decides about it. The alerts of the pause are resolved."""
+    task = task_lock(task_id)
+    if task.status != TaskStatus.PAUSED:
+        return Resumption(task, ledger.PauseOutlook(0, 0, 0, task.next_fire_at))
+    outlook = ledger.end_pause(task, task.schedule_rule())
+    task.status = TaskStatus.ACTIVE
+    task.status_reason = ""
+    task.next_fire_at = outlook.next_fire_at
+    _resolve_alerts(task)
+    return Resumption(_save_status(task), outlook)
+
+
+def task_resume_preview(*, task_id: int) -> ledger.PauseOutlook:
+    """What a resume would do now, by the misfire policy and the blackouts. What an
+    overlap policy makes of runs that start at once is not foreseen."""
+    task = Task.objects.get(pk=task_id)
+    if task.status == TaskStatus.DELETED:
+        raise TaskDeleted
+    if task.status != TaskStatus.PAUSED:
+        return ledger.PauseOutlook(0, 0, 0, task.next_fire_at)
+    return ledger.pause_outlook(task)
 
 
 @transaction.atomic
 def task_delete(*, task_id: int, actor: str) -> None:
     """Take a task out of use. Its history stays; its queued runs are cancelled."""
-    task = _lock(task_id)
+    task = task_lock(task_id)
     task.status = TaskStatus.DELETED
     task.next_fire_at = None
     schedule_write(task, None)
     task.save(update_fields=["status", "next_fire_at", "schedule", "updated_at"])
     TaskDependency.objects.filter(parent=task).delete()
     TaskDependency.objects.filter(child=task).delete()
+    _resolve_alerts(task)
     queued = task.runs.filter(status=RunStatus.QUEUED)
     ledger.cancel(list(queued.values_list("id", flat=True)), actor)
 
 
-def _lock(task_id: int) -> Task:
-    """The task, locked, with every fire accounted for that is due already."""
+def task_lock(task_id: int) -> Task:
+    """The task, locked, with every fire accounted for that is due already; in the
+    caller's transaction.
+
+    Raises:
+        TaskDeleted: the task has been deleted.
+    """
     task = Task.objects.select_for_update(of=("self",)).get(pk=task_id)
     if task.status == TaskStatus.DELETED:
         raise TaskDeleted
@@ -177,11 +198,9 @@ def _default_project() -> Project:
 
 def _apply(task: Task, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        setattr(task, name, value() if callable(value) else value)
-    # Asking for more than one attempt says that the work may be repeated (C4).
-    if "delivery" not in values and "max_attempts" in values:
-        repeats = task.max_attempts > 1
-        task.delivery = Delivery.AT_LEAST_ONCE if repeats else Delivery.AT_MOST_ONCE
+        if name != "calendars":  # many to many: set once the task has its id
+            setattr(task, name, value() if callable(value) else value)
+    apply_implied(task, values)
 
 
 def _rule(task: Task, schedule: ScheduleInput | None) -> Schedule | None:
@@ -190,97 +209,29 @@ def _rule(task: Task, schedule: ScheduleInput | None) -> Schedule | None:
     return schedule_parse(schedule, task.timezone, ledger.database_now())
 
 
-def _cursor(task: Task, rule: Schedule | None) -> datetime | None:
-    if rule is None or task.status != TaskStatus.ACTIVE:
-        return None
-    return next_fire(rule, ledger.database_now())
+def _schedule_of(definition: Mapping[str, Any]) -> tuple[Any, Any]:
+    return definition["schedule"], definition["timezone"]
 
 
-def _check(task: Task) -> None:
-    errors = [
-        *_field_errors(task),
-        *_name_errors(task),
-        *_executor_errors(task),
-        *_timezone_errors(task),
-    ]
-    if task.delivery == Delivery.AT_MOST_ONCE and task.max_attempts > 1:
-        errors.append(
-            FieldError(
-                ("retry", "max_attempts"),
-                "retries_need_at_least_once",
-                "more than one attempt needs delivery at_least_once: an at_most_once"
-                " command is never started again",
-            )
-        )
-    if errors:
-        raise InvalidInput(errors)
+def _start_anew(task: Task, old: Schedule | None, new: Schedule | None) -> None:
+    """Count from now by the new rule. The fires of a pause are not left behind: they
+    are accounted for by the old rule, as skipped."""
+    if task.status == TaskStatus.PAUSED:
+        ledger.end_pause(task, old, is_dropped=True)
+    task.next_fire_at = next_fire(new, ledger.database_now()) if new else None
 
 
-_API_PATHS = {
-    "retry_backoff": ("retry", "backoff"),
-    "retry_initial_seconds": ("retry", "initial_seconds"),
-    "retry_max_seconds": ("retry", "max_seconds"),
-    "max_attempts": ("retry", "max_attempts"),
-    "misfire": ("schedule", "misfire"),
-    NON_FIELD_ERRORS: ("name",),
-}
-"""Where the API has a field of the model, if not under its own name."""
+def _limits(task: Task) -> tuple[int | None, ...]:
+    """What admission reads of a task."""
+    return (
+        task.project_id,
+        task.max_concurrency,
+        task.rate_limit_runs,
+        task.rate_limit_seconds,
+    )
 
 
-def _field_errors(task: Task) -> list[FieldError]:
-    try:
-        task.full_clean(exclude=["schedule"], validate_constraints=False)
-        task.validate_constraints(exclude=["delivery"])
-    except ValidationError as error:
-        return [  # the one error without a code is that of the name's constraint
-            FieldError(_API_PATHS.get(name, (name,)), detail.code or "name_taken", text)
-            for name, details in error.error_dict.items()
-            for detail in details
-            for text in detail.messages
-        ]
-    return []
-
-
-def _name_errors(task: Task) -> list[FieldError]:
-    """A name stands in addresses, where digits alone are an id."""
-    if re.fullmatch("[0-9]+", task.name):
-        message = "a name of digits only would read as an id; add a letter"
-        return [FieldError(("name",), "numeric_name", message)]
-    if re.search(r"[/\x00-\x1f\x7f]", task.name):
-        message = "a name has no / and no control characters: it stands in paths"
-        return [FieldError(("name",), "bad_name", message)]
-    return []
-
-
-def _executor_errors(task: Task) -> list[FieldError]:
-    try:
-        payload = executor_payload(task.command, task.payload)
-        validate_payload(task.executor, payload)
-    except UnknownExecutor as error:
-        return [FieldError(("executor",), "unknown_executor", str(error))]
-    except PayloadInvalid as error:
-        return [
-            FieldError(
-                problem.path
-                if problem.path[:1] == ("command",)
-                else ("payload", *problem.path),
-                problem.code,
-                problem.message,
-            )
-            for problem in error.problems
-        ]
-    return []
-
-
-def _timezone_errors(task: Task) -> list[FieldError]:
-    try:
-        parse_timezone(task.timezone)
-    except ScheduleInvalid as error:
-        return [FieldError(("timezone",), error.code, error.message)]
-    return []
-
-
-def _save_new_name(task: Task) -> None:
+def _save(task: Task, values: Mapping[str, Any]) -> None:
     try:
         with transaction.atomic():
             task.save()
@@ -288,14 +239,19 @@ def _save_new_name(task: Task) -> None:
         raise InvalidInput.of(
             "name", "name_taken", "the project has a task of this name"
         ) from error
+    if "calendars" in values:
+        task.calendars.set(values["calendars"])
 
 
 def _save_status(task: Task) -> Task:
-    if task.schedule:
-        task.schedule.enabled = task.status == TaskStatus.ACTIVE
-        task.schedule.save()
-    task.save(update_fields=["status", "next_fire_at", "updated_at"])
+    schedule_enable(task)
+    task.save(update_fields=["status", "status_reason", "next_fire_at", "updated_at"])
     return task
+
+
+def _resolve_alerts(task: Task) -> None:
+    for kind in (AlertKind.PAUSED_ITSELF, AlertKind.POISON, AlertKind.NO_WORKER):
+        ledger.alert_resolve(kind, [f"task:{task.pk}"])
 
 
 def _definition(task: Task, rule: Schedule | None) -> dict[str, Any]:
@@ -308,6 +264,7 @@ def _record_version(task: Task, rule: Schedule | None, actor: User | None) -> No
         task=task,
         number=task.version,
         definition=_definition(task, rule),
+        created_at=ledger.database_now(),
         created_by=actor,
     )
 
@@ -336,7 +293,7 @@ def _set_parents(task: Task, parents: Sequence[ParentInput]) -> None:
             )
         edges.append((parent.task_id, task.pk))
     TaskDependency.objects.bulk_create(
-        TaskDependency(parent_id=parent.task_id, child=task, condition=parent.condition)
+        TaskDependency(parent_id=parent.task_id, child=task)
         for parent in {parent.task_id: parent for parent in parents}.values()
     )
 

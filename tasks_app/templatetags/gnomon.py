@@ -80,6 +80,13 @@ def seconds_long(seconds: float) -> str:
 
 
 @register.filter
+def percent(share: float) -> str:
+    """A percentage that says 100 only of all."""
+    shown = min(share, 99.9) if share < 100 else share
+    return f"{shown:.1f} %".replace("100.0", "100")
+
+
+@register.filter
 def pretty_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 

@@ -15,9 +15,17 @@ from playwright.sync_api import Browser, expect
 
 from tasks_app import ledger
 from tasks_app.ledger import Finish, Lease, LogChunk
-from tasks_app.models import TaskRun
+from tasks_app.models import Calendar, Task, TaskRun
+from tasks_app.services.tasks import task_pause
 from tests.e2e.browser import Visit, chromium
-from tests.factories import claim, end, make_run, make_task, make_worker
+from tests.factories import (
+    backdate,
+    claim,
+    end,
+    make_run,
+    make_task,
+    make_worker,
+)
 
 # Playwright's loop runs in this thread, and the ORM is used between its steps.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
@@ -144,6 +152,36 @@ def test_the_log_stops_following_when_one_scrolls_up(visit: Visit) -> None:
     expect(news).to_be_in_viewport()
 
 
+def test_resume_asks_first_with_the_numbers(visit: Visit) -> None:
+    task = make_task(name="hourly", interval_seconds=3600)
+    task_pause(task_id=task.pk)
+    backdate(task, 36 * 3600 + 60)
+    page = visit.go(f"/admin/tasks_app/task/{task.pk}/")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("[data-confirmation]")).to_contain_text(
+        "36 fires were missed during the pause: 1 will run, 35 will be skipped."
+    )
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#live-status")).to_contain_text("Active")
+    expect(page.locator("#content, body").first).to_contain_text("35 will be skipped")
+
+
+def test_limits_are_folded_away_until_they_say_something(visit: Visit) -> None:
+    page = visit.go("/admin/tasks_app/task/add/")
+    rate = page.get_by_label("Rate limit")
+    expect(rate).to_be_hidden()
+    page.get_by_text("Limits", exact=False).first.click()
+    rate.fill("often")
+    page.fill("#id_name", "nightly")
+    page.fill("#id_command", "true")
+    page.get_by_role("button", name="Save").click()
+    expect(rate).to_be_visible()
+    expect(page.locator("#id_rate_limit_error")).to_contain_text("such as 10/m")
+    rate.fill("10/m")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".gn-facts")).to_contain_text("at most 10/m start")
+
+
 def test_bulk_pause_names_the_count(visit: Visit) -> None:
     for name in ("one", "two", "three"):
         make_task(name=name)
@@ -158,6 +196,30 @@ def test_bulk_pause_names_the_count(visit: Visit) -> None:
     expect(page.locator("tbody .gn-is-paused")).to_have_count(1)
 
 
+SPAN = "?start=2026-01-01T00:00&end=2026-01-02T00:00"
+
+
+def limited_task() -> Task:
+    """A task that has paused itself, with every policy that is shown in words."""
+    task = make_task(
+        name="limited",
+        cron="0 * * * *",
+        overlap="skip",
+        rate_limit_runs=10,
+        pause_after_failures=1,
+        jitter_seconds=90,
+        priority=9,
+    )
+    windows = [
+        {"cron": "0 22 * * 1-5", "duration_seconds": 8 * 3600},
+        {"from": "2040-12-24T18:00", "until": "2040-12-27T00:00"},
+    ]
+    task.calendars.add(Calendar.objects.create(name="nights", windows=windows))
+    end(make_run(task), "failed", exit_code=1)
+    make_run(make_task(queue="gpu"))
+    return task
+
+
 @pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
 def test_every_page_stands_in_both_themes(
     visit: Visit, tmp_path: Path, request: pytest.FixtureRequest
@@ -166,7 +228,22 @@ def test_every_page_stands_in_both_themes(
     task = make_task(name="<img src=x onerror=alert(1)>", cron="0 3 * * *")
     run = end(make_run(task), "failed", exit_code=137, error="it broke")
     worker = make_worker()
+    limited = limited_task()
+    nights = limited.calendars.get()
+    backfill = f"/admin/tasks_app/task/{limited.pk}/backfill/{SPAN}"
     pages = {
+        "policies": (f"/admin/tasks_app/task/{limited.pk}/", "It paused itself"),
+        "policy_form": (f"/admin/tasks_app/task/{limited.pk}/change/", "Rate limit"),
+        "backfill": (backfill, "runs would be created"),
+        "calendars": ("/admin/tasks_app/calendar/", "nights"),
+        "calendar": (f"/admin/tasks_app/calendar/{nights.pk}/", "for 8h 00m"),
+        "calendar_form": (
+            f"/admin/tasks_app/calendar/{nights.pk}/change/",
+            "or once from",
+        ),
+        "alerts": ("/admin/tasks_app/alert/", "failures in a row"),
+        "queues": ("/admin/tasks_app/queue/", "gpu"),
+        "queue": ("/admin/tasks_app/queue/limit/?queue=gpu", "Limit of queue"),
         "tasks": ("/admin/tasks_app/task/", "onerror=alert"),
         "task": (f"/admin/tasks_app/task/{task.pk}/", "At 03:00 every day"),
         "form": (f"/admin/tasks_app/task/{task.pk}/change/", "Executor"),

@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
 
 from executors import registry
 from executors.base import Outcome, RunContext, Stream
 from executors.execution import execute
+from executors.marks import read_mark
 
 DEADLINE_SECONDS = 10.0
 
@@ -89,12 +91,34 @@ async def eventually(condition: Callable[[], Any]) -> Any:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; a zombie, dead but not yet reaped, does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    """Whether a job's process runs; a zombie, dead but not yet reaped, does not.
+
+    `pid` is the number that the job knows: its own PID namespace's, where it has one.
+    """
+    return any(_is_job(Path(entry), pid) for entry in glob("/proc/[0-9]*"))
+
+
+def _is_job(entry: Path, pid: int) -> bool:
+    status = _status(entry)
+    numbers = status.get("NSpid", "").split()
+    if numbers[-1:] != [str(pid)] or status["State"][0] in "ZX":
         return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+    # An orphan without a namespace is no descendant of ours, but its number is unique.
+    return _is_ours(status) or (len(numbers) == 1 and read_mark(pid) != 0)
+
+
+def _is_ours(status: dict[str, str]) -> bool:
+    while status and status["PPid"] != str(os.getpid()):
+        status = _status(Path("/proc") / status["PPid"])
+    return bool(status)
+
+
+def _status(entry: Path) -> dict[str, str]:
+    try:
+        lines = (entry / "status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (x.partition(":") for x in lines)}
 
 
 def pids_in(path: Path) -> list[int]:

@@ -175,6 +175,8 @@ class TestSchema:
                 payload = {"command": command, field: value}
                 if field == "argv":
                     payload.pop("command")
+                if field == "run_as":
+                    payload["isolation"] = "uid"
                 validate_payload(executor.name, payload)
 
     def test_an_unknown_field_is_refused(self, executor: Executor) -> None:

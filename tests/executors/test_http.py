@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from executors import registry
 from executors.base import OutcomeStatus
 from executors.payloads import PayloadInvalid, validate_payload
 from tests.executors.conftest import TargetServer
@@ -42,6 +43,23 @@ def test_the_target_can_recognise_the_run(target: TargetServer) -> None:
     assert headers["Idempotency-Key"] == headers["X-Gnomon-Run-Id"] == "run-7"
     assert headers["X-Gnomon-Attempt"] == "2"
     assert headers["X-Gnomon-Scheduled-For"] == "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://Shop.Example/health?x=1", "shop.example:443"),
+        ("http://shop.example:8080", "shop.example:8080"),
+        ("http://[::1]/", "[::1]:80"),
+        ("http://bücher.example/", "xn--bcher-kva.example:80"),
+    ],
+)
+def test_calls_to_one_host_and_port_have_one_target(url: str, target: str) -> None:
+    assert registry.target("http", {"command": url}) == target
+
+
+def test_an_executor_that_calls_nobody_has_no_target() -> None:
+    assert registry.target("shell", {"command": "true"}) == ""
 
 
 @pytest.mark.parametrize(

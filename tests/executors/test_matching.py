@@ -7,6 +7,7 @@ import pytest
 
 from executors import matching
 from executors.matching import MatchTookTooLong, search
+from tests.executors.harness import in_loop
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from executors.matching import MatchTookTooLong, search
 def test_a_pattern_is_searched_anywhere(
     pattern: str, text: str, *, is_found: bool
 ) -> None:
-    assert asyncio.run(search(pattern, text)) is is_found
+    assert in_loop(search(pattern, text)) is is_found
 
 
 def test_a_pattern_that_would_take_hours_stops_neither_the_loop_nor_the_run(
@@ -42,4 +43,4 @@ def test_a_pattern_that_would_take_hours_stops_neither_the_loop_nor_the_run(
             await task
         return longest
 
-    assert asyncio.run(work()) < 0.3
+    assert in_loop(work()) < 0.3

@@ -87,5 +87,6 @@ def test_a_package_cannot_replace_a_built_in_executor(
     install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     install("shell = gnomon_test_plugin:Impostor")
+    assert registry.names() == ("shell", "http", "python")
     assert type(registry.get("shell")).__module__ == "executors.shell"
     assert "gnomon_test_plugin:Impostor" in caplog.text

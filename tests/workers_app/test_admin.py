@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
@@ -59,8 +60,8 @@ def test_its_statements_do_not_grow_with_the_fleet(
         for _worker in range(3):
             make_worker()
             make_run()
-        # session, user; workers, queues
-        with django_assert_num_queries(4):
+        # session, user; workers, their runs, queues; alerts
+        with django_assert_num_queries(6):
             admin_client.get(reverse(LIST))
 
 
@@ -80,3 +81,48 @@ def test_names_are_inert(admin_client: Client) -> None:
         text = admin_client.get(url).content.decode()
         assert "<script>alert" not in text
         assert "&lt;script&gt;alert" in text
+
+
+def test_a_worker_is_drained_after_a_question(admin_client: Client) -> None:
+    worker = make_worker("w-1")
+    claim(make_run(), worker)
+    url = reverse("admin:workers_app_workerinfo_drain", args=[worker.pk])
+    asked = admin_client.get(url).content.decode()
+    assert "Drain worker “w-1”?" in asked
+    assert "It finishes the 1 run that it has." in asked
+    worker.refresh_from_db()
+    assert not worker.is_draining
+    answer = admin_client.post(url, follow=True)
+    assert answer.redirect_chain[0][0] == page_of(worker)
+    for text in (
+        answer.content.decode(),
+        admin_client.get(reverse(LIST)).content.decode(),
+    ):
+        assert "Draining" in text
+        assert "1 run left" in text
+        assert "Claim again" in text
+    url = reverse("admin:workers_app_workerinfo_undrain", args=[worker.pk])
+    assert admin_client.get(url).status_code == 405
+    admin_client.post(url)
+    worker.refresh_from_db()
+    assert not worker.is_draining
+
+
+def test_draining_needs_its_permission(client: Client) -> None:
+    worker = make_worker()
+    user = User.objects.create_user("viewer", password="x", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_workerinfo"))
+    client.force_login(user)
+    for page in ("drain", "undrain"):
+        url = reverse(f"admin:workers_app_workerinfo_{page}", args=[worker.pk])
+        assert client.post(url).status_code == 403
+    assert "Drain" not in client.get(page_of(worker)).content.decode()
+
+
+def test_an_offline_worker_is_not_drained(admin_client: Client) -> None:
+    worker = make_worker()
+    worker_offline(worker.pk)
+    assert ">Drain<" not in admin_client.get(page_of(worker)).content.decode()
+    url = reverse("admin:workers_app_workerinfo_drain", args=[worker.pk])
+    answer = admin_client.post(url, follow=True)
+    assert "The worker is offline" in answer.content.decode()

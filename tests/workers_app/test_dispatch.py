@@ -1,81 +1,117 @@
-"""Doorbells: one run a message when it is calm, several when many wait."""
+"""Doorbells: they wake workers, carry nothing, and are few however much waits."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from celery import current_app
 from kombu import Connection, Queue
 
 from tasks_app.ledger import Doorbell
-from tasks_app.models import TaskRun
-from tests.factories import make_run, make_task
-from workers_app.dispatch import messages, ring
+from tests.factories import make_worker
+from tests.services import use_broker
+from workers_app import dispatch
+from workers_app.dispatch import broker_breaker, door_of, queue_of, ring, shares
+
+pytestmark = pytest.mark.django_db
+
+BELL = Doorbell("dispatch-test", "")
+
+
+@pytest.fixture(autouse=True)
+def _a_broker_that_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker_breaker.close()
+    monkeypatch.setattr(dispatch, "_workers", dispatch._Workers())  # counts anew
 
 
 @contextmanager
-def use_broker(url: str) -> Iterator[None]:
-    """Send through this broker."""
-    with Connection(url, connect_timeout=1) as broker, broker.Producer() as producer:
-
-        @contextmanager
-        def acquire(_given: object = None) -> Iterator[Any]:
-            yield producer
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(current_app, "producer_or_acquire", acquire)
-            yield
+def empty(broker_url: str, queue: Queue) -> Iterator[Any]:
+    """A queue with nothing in it, gone at the end."""
+    with Connection(broker_url) as broker, broker.channel() as channel:
+        bound = queue(channel)
+        bound.declare()
+        bound.purge()
+        yield bound
+        bound.delete()
 
 
-def bells(count: int, queue: str = "default") -> list[Doorbell]:
-    return [Doorbell(number, queue) for number in range(count)]
+def take(queue: Any) -> Any:
+    """The next message; what was published may still be on its way."""
+    deadline = time.monotonic() + 10
+    while (message := queue.get()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return message
 
 
 @pytest.mark.parametrize(
-    ("runs", "expected_messages", "longest"),
-    [(1, 1, 1), (8, 8, 1), (15, 15, 1), (16, 8, 2), (100, 9, 12), (1000, 50, 20)],
+    ("runs", "messages", "expected"),
+    [
+        (1, 100, [1]),
+        (3, 100, [1, 1, 1]),
+        (3, 2, [2, 1]),
+        (5, 0, []),
+        (5, -7, []),
+        (33, 100, [2, *[1] * 31]),
+        (10_000, 100, [*[313] * 16, *[312] * 16]),
+    ],
 )
-def test_how_many_runs_a_message_names(
-    runs: int, expected_messages: int, longest: int
+def test_how_many_runs_a_message_speaks_for(
+    runs: int, messages: int, expected: list[int]
 ) -> None:
-    sent = list(messages(bells(runs)))
-    assert len(sent) == expected_messages
-    assert max(len(ids) for _, ids in sent) == longest
-    assert [run_id for _, ids in sent for run_id in ids] == list(range(runs))
+    assert list(shares(runs, messages)) == expected
 
 
-def test_each_queue_has_messages_of_its_own() -> None:
-    sent = list(messages([*bells(1, "a"), *bells(1, "b")]))
-    assert sent == [("a", [0]), ("b", [0])]
+def test_a_message_carries_a_number_and_nothing_else(broker_url: str) -> None:
+    with empty(broker_url, queue_of(BELL.queue)) as queue:
+        with use_broker(broker_url):
+            assert ring({BELL: 1}) == 1
+        message = take(queue)
+        message.ack()
+    assert message.payload[:2] == [[], {"runs": 1}]
 
 
-@pytest.mark.django_db
-def test_a_message_names_runs_and_nothing_else(
+def test_a_queue_never_holds_more_than_its_bound(
+    broker_url: str, settings: Any
+) -> None:
+    settings.MAX_DOORBELLS = 40
+    with empty(broker_url, queue_of(BELL.queue)) as queue, use_broker(broker_url):
+        assert [ring({BELL: 10_000}) for _ in range(3)] == [32, 8, 0]
+        assert queue.queue_declare().message_count == 40
+
+
+def test_no_more_messages_are_sent_than_there_are_workers(broker_url: str) -> None:
+    make_worker("a")
+    make_worker("b")
+    with empty(broker_url, queue_of(BELL.queue)) as queue, use_broker(broker_url):
+        assert ring({BELL: 11}) == 2
+        messages = [take(queue), take(queue)]
+    assert [message.payload[1]["runs"] for message in messages] == [6, 5]
+
+
+def test_a_run_for_some_workers_rings_at_the_door_of_one_that_may_take_it(
     broker_url: str,
 ) -> None:
-    run = make_run(make_task(queue="dispatch-test"), params={"secret": "s3cret"})
-    with Connection(broker_url) as broker, broker.channel() as channel:
-        queue = Queue("dispatch-test", channel=channel)
-        queue.declare()
-        queue.purge()
-        with use_broker(broker_url):
-            assert ring([run.pk]) == 1
-        message = queue.get()
-        assert message
-        message.ack()
-        queue.delete()
-    assert message.payload[:2] == [[], {"run_ids": [run.pk]}]
-    assert "s3cret" not in str(message.body)
+    make_worker("cpu", queues=["dispatch-test"])
+    make_worker("gpu", queues=["dispatch-test"], tags=["gpu"])
+    with empty(broker_url, door_of("gpu")) as door, use_broker(broker_url):
+        assert ring({Doorbell("dispatch-test", "gpu"): 1}) == 1
+        take(door).ack()
 
 
-@pytest.mark.django_db
-def test_a_broker_that_is_away_leaves_the_runs_due_again_soon() -> None:
-    run = make_run()
+def test_a_run_that_no_worker_may_take_rings_nowhere(broker_url: str) -> None:
+    make_worker("cpu", queues=["dispatch-test"])
+    with use_broker(broker_url):
+        assert ring({Doorbell("dispatch-test", "gpu"): 1}) == 0
+
+
+def test_a_broker_that_is_away_is_asked_a_few_times_and_then_left_alone() -> None:
     with use_broker("amqp://127.0.0.1:1//"):
-        assert ring([run.pk]) == 0
-    row = TaskRun.objects.get(pk=run.pk)
-    assert row.publish_count == 0
-    assert (row.next_publish_at - row.created_at).total_seconds() < 10
+        assert [ring({BELL: 1}) for _ in range(2)] == [0, 0]
+        assert broker_breaker.current_state == "open"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers_app.dispatch._send", pytest.fail)
+        assert ring({BELL: 1}) == 0

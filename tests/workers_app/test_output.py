@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tasks_app.ledger import LogChunk
+from tasks_app.ledger import LogChunk, LogCut
 from workers_app.output import CHUNK_BYTES, Output
 
 
-def stored_in(chunks: list[LogChunk]) -> Callable[[LogChunk], bool]:
-    """A store that takes everything."""
+def output_into(chunks: list[LogChunk], max_bytes: int = 1000) -> Output:
+    """An output whose chunks are kept there, cut as the ledger cuts them."""
 
     def store(chunk: LogChunk) -> bool:
         chunks.append(chunk)
         return True
 
-    return store
+    def cut(cut: LogCut) -> None:
+        chunks[:] = [
+            chunk for chunk in chunks if not cut.remark_seq <= chunk.seq <= cut.last_seq
+        ]
+        remark = f"[{cut.cut_bytes} bytes of output were cut here]"
+        chunks.append(LogChunk(7, 2, cut.remark_seq, "gnomon", remark))
+        chunks.sort(key=lambda chunk: chunk.seq)
+
+    return Output(7, 2, store, cut, max_bytes)
 
 
 def collect(
@@ -26,9 +34,10 @@ def collect(
 
     async def attempt() -> tuple[list[LogChunk], bool]:
         chunks: list[LogChunk] = []
-        output = Output(7, 2, stored_in(chunks), max_bytes)
+        output = output_into(chunks, max_bytes)
         write(output)
-        return chunks, output.close()
+        was_cut = output.close()
+        return chunks, was_cut
 
     return asyncio.run(attempt())
 
@@ -107,10 +116,28 @@ def test_too_much_output_keeps_head_and_tail_and_says_how_much_was_cut() -> None
     assert len(text) < 1100
 
 
+def test_the_tail_of_too_much_output_is_stored_while_the_job_runs() -> None:
+    async def attempt() -> list[LogChunk]:
+        chunks: list[LogChunk] = []
+        output = output_into(chunks)
+        for number in range(100):
+            output.write("stdout", f"{number:09}\n".encode() * 3)
+            async with asyncio.timeout(5):
+                while number in {33, 66, 99} and f"{number:09}" not in text_of(chunks):
+                    await asyncio.sleep(0.01)
+        return chunks
+
+    text = text_of(asyncio.run(attempt()))
+    assert text.startswith("000000000\n")
+    assert "bytes of output were cut here]" in text
+    assert "000000033\n" not in text
+    assert len(text) < 1600
+
+
 def test_output_is_stored_within_a_second_while_the_job_runs() -> None:
     async def attempt() -> list[LogChunk]:
         chunks: list[LogChunk] = []
-        output = Output(1, 1, stored_in(chunks), 1000)
+        output = output_into(chunks)
         output.write("stdout", b"early")
         async with asyncio.timeout(5):
             while not chunks:
@@ -122,7 +149,7 @@ def test_output_is_stored_within_a_second_while_the_job_runs() -> None:
 
 def test_a_piece_that_could_not_be_kept_is_told() -> None:
     async def attempt() -> bool:
-        output = Output(1, 1, lambda _chunk: False, 1000)
+        output = Output(1, 1, lambda _chunk: False, lambda _cut: None, 1000)
         output.write("stdout", b"lost")
         return output.close()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from django.db import OperationalError, connection
 
 from tasks_app import ledger
-from tasks_app.ledger import Finish, LogChunk
+from tasks_app.ledger import Claimant, Finish, LogChunk
 from tasks_app.models import RunLog, TaskRun
 from tests.factories import claim, make_run, make_task, make_worker
 from workers_app import writer as module
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 def with_writer(act: Callable[[Writer], Awaitable[T]]) -> T:
     """Act with a running writer; all is written when it returns."""
-    worker_id = make_worker().pk
+    claimant = Claimant(make_worker().pk, ("default",))
 
     async def run() -> T:
-        writer = Writer(worker_id, asyncio.get_running_loop())
+        writer = Writer(claimant, asyncio.get_running_loop())
         writer.start()
         try:
             async with asyncio.timeout(20):
@@ -44,14 +44,16 @@ def test_claims_that_come_together_share_one_transaction(
     calls: list[int] = []
     really_claim = ledger.claim
 
-    def count(ids: list[int], worker_id: int) -> list[ledger.ClaimedRun]:
-        calls.append(len(ids))
-        return really_claim(ids, worker_id)
+    def count(
+        claimant: Claimant, limit: int, outlook: ledger.Outlook
+    ) -> list[ledger.ClaimedRun]:
+        calls.append(limit)
+        return really_claim(claimant, limit, outlook)
 
     monkeypatch.setattr(ledger, "claim", count)
 
     async def act(writer: Writer) -> list[list[ledger.ClaimedRun]]:
-        return await asyncio.gather(*(writer.claim([run.pk]) for run in runs))
+        return await asyncio.gather(*(writer.claim(1) for _ in runs))
 
     answers = with_writer(act)
 
@@ -60,14 +62,21 @@ def test_claims_that_come_together_share_one_transaction(
 
 
 def test_two_claims_of_one_run_have_one_winner() -> None:
-    run = make_run()
+    make_run()
 
     async def act(writer: Writer) -> list[list[ledger.ClaimedRun]]:
-        return list(
-            await asyncio.gather(writer.claim([run.pk]), writer.claim([run.pk]))
-        )
+        return list(await asyncio.gather(writer.claim(1), writer.claim(1)))
 
     assert sorted(len(won) for won in with_writer(act)) == [0, 1]
+
+
+def test_a_look_tells_whether_a_run_waits() -> None:
+    async def act(writer: Writer) -> bool:
+        return await writer.look()
+
+    assert not with_writer(act)
+    make_run()
+    assert with_writer(act)
 
 
 def test_an_end_is_written_after_the_output_that_came_before_it() -> None:
@@ -113,6 +122,35 @@ def test_an_end_that_cannot_be_stored_whole_does_not_cost_the_others_theirs() ->
     assert "could not be stored" in bad.error
 
 
+def test_a_claim_beside_an_end_that_is_refused_is_made_once() -> None:
+    bad, *_waiting = make_run(), make_run(), make_run()
+    claim(bad)
+
+    async def act(writer: Writer) -> list[int]:
+        end = writer.finish(Finish(bad.pk, 1, "succeeded", result={"n": object()}))
+        claimed = await writer.claim(1)
+        await end
+        return [run.run_id for run in claimed]
+
+    claimed = with_writer(act)
+    running = TaskRun.objects.filter(status="running")
+    assert list(running.values_list("pk", "attempt")) == [(claimed[0], 1)]
+
+
+def test_output_that_the_database_refuses_leaves_a_mark_on_the_run() -> None:
+    run = make_run()
+    claim(run)
+
+    async def act(writer: Writer) -> bool:
+        writer.append(LogChunk(run.pk, 1, 1, "stdout" * 10, "no such stream"))
+        writer.append(LogChunk(run.pk, 1, -1, "stdout", "no such place"))
+        return await writer.finish(Finish(run.pk, 1, "failed", exit_code=7))
+
+    assert with_writer(act)
+    run.refresh_from_db()
+    assert (run.exit_code, run.log_truncated) == (7, True)
+
+
 def test_ends_wait_for_a_database_that_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,6 +187,30 @@ def test_claims_fail_at_once_while_the_database_is_away(
 
     async def act(writer: Writer) -> None:
         with pytest.raises(OperationalError):
-            await writer.claim([1])
+            await writer.claim(1)
 
     with_writer(act)
+
+
+def test_a_call_shows_a_new_lane_at_once_and_time_shows_it_later(
+    settings: Any,
+) -> None:
+    settings.POLL_SECONDS = 3600
+
+    async def act(writer: Writer) -> list[int]:
+        found = [len(await writer.claim(5))]
+        await asyncio.to_thread(make_run_of_a_lane)
+        found.append(len(await writer.claim(5)))
+        found.append(len(await writer.claim(5, is_called=True)))
+        await asyncio.to_thread(make_run_of_a_lane, "not spot")
+        settings.POLL_SECONDS = 0
+        writer._outlook_until = 0.0
+        found.append(len(await writer.claim(5)))
+        return found
+
+    assert with_writer(act) == [0, 0, 1, 1]
+
+
+def make_run_of_a_lane(match: str = "not gpu") -> None:
+    make_run(make_task(match=match))
+    connection.close()

@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from tasks_app.models import RunLog, TaskRun
 from tasks_app.rules.states import TERMINAL
+from tasks_app.run_history import database_of
 
 SEQS_PER_ATTEMPT = 1_000_000_000
 """More chunks than an attempt can have: 64 KiB or a second each."""
@@ -37,9 +38,8 @@ def chunks_after(
 ) -> list[Chunk]:
     """The next chunks, at most `limit`, of all attempts or of one."""
     earlier, seq = divmod(after, SEQS_PER_ATTEMPT)
-    logs = RunLog.objects.filter(run=run_id).filter(
-        Q(attempt=earlier + 1, seq__gt=seq) | Q(attempt__gt=earlier + 1)
-    )
+    logs = RunLog.objects.using(database_of(run_id)).filter(run=run_id)
+    logs = logs.filter(Q(attempt=earlier + 1, seq__gt=seq) | Q(attempt__gt=earlier + 1))
     if attempt is not None:
         logs = logs.filter(attempt=attempt)
     return [
@@ -65,7 +65,8 @@ def pages_of_text(run_id: int, attempt: int | None) -> Iterator[str]:
 def run_state(run_id: int) -> Mapping[str, Any] | None:
     """What a follower of the run wants to know of its state."""
     return (
-        TaskRun.objects.filter(pk=run_id)
+        TaskRun.objects.using(database_of(run_id))
+        .filter(pk=run_id)
         .values(
             "status", "attempt", "due_at", "started_at", "completed_at", "exit_code"
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import Prefetch, QuerySet
 from rest_framework.exceptions import NotFound
 
 from tasks_app.api.exceptions import AmbiguousName
 from tasks_app.api.fields import MAX_ID
+from tasks_app.ledger.searching import newest_of
 from tasks_app.models import Task, TaskDependency, TaskRun
+from tasks_app.run_history import find, runs_shown
 
 MAX_NAME_LENGTH = 200
 LAST_RUN_FIELDS = (
@@ -37,7 +39,6 @@ def is_numeric(text: str) -> bool:
 
 def tasks_shown() -> QuerySet[Task]:
     """Tasks with all that their representation reads but the last run."""
-    newest = TaskRun.objects.filter(task=OuterRef("pk")).order_by("-pk")
     return (
         Task.objects.existing()
         .select_related(
@@ -47,30 +48,54 @@ def tasks_shown() -> QuerySet[Task]:
             "schedule__clocked",
         )
         .prefetch_related(
-            Prefetch("parent_edges", TaskDependency.objects.select_related("parent"))
+            Prefetch("parent_edges", TaskDependency.objects.select_related("parent")),
+            "calendars",
         )
-        .annotate(last_run_id=Subquery(newest.values("pk")[:1]))
     )
 
 
 def with_last_runs(tasks: Iterable[Task]) -> list[Task]:
-    """Tasks of `tasks_shown`, each with its `last_run`: one statement for all."""
+    """Tasks of `tasks_shown`, each with its `last_run`: two statements for all."""
     tasks = list(tasks)
-    ids = {task.pk: getattr(task, "last_run_id", None) for task in tasks}
-    runs = TaskRun.objects.only(*LAST_RUN_FIELDS).in_bulk(filter(None, ids.values()))
+    newest = newest_of([task.pk for task in tasks], 1)
+    ids = {task_id: run_ids[0] for task_id, run_ids in newest.items() if run_ids}
+    runs = TaskRun.objects.only(*LAST_RUN_FIELDS).in_bulk(list(ids.values()))
     for task in tasks:
-        task.last_run = runs.get(ids[task.pk])  # type: ignore[attr-defined]
+        task.last_run = runs.get(ids.get(task.pk, 0))  # type: ignore[attr-defined]
     return tasks
 
 
-def find_task(reference: str, project: str | None = None) -> Task:
+def tasks_to_run() -> QuerySet[Task]:
+    """Tasks with all that a trigger and its answer read, and no more."""
+    return (
+        Task.objects.existing()
+        .select_related("project")
+        .only(
+            "name",
+            "status",
+            "version",
+            "queue",
+            "start_deadline_seconds",
+            "max_attempts",
+            "project__name",
+        )
+    )
+
+
+def find_task(
+    reference: str,
+    project: str | None = None,
+    tasks: QuerySet[Task] | None = None,
+) -> Task:
     """The task of an id, or of a name, which is unique in its project.
+
+    `tasks` are those to look among: by default, of `tasks_shown`.
 
     Raises:
         NotFound: there is none.
         AmbiguousName: several projects have a task of this name.
     """
-    tasks = tasks_shown()
+    tasks = tasks_shown() if tasks is None else tasks
     if project is not None:
         tasks = tasks.filter(project__name=project)
     if is_numeric(reference):
@@ -85,31 +110,14 @@ def find_task(reference: str, project: str | None = None) -> Task:
     return found[0]
 
 
-def runs_shown() -> QuerySet[TaskRun]:
-    """Runs with all that their representation reads.
-
-    `max_attempts` is the pinned version's; the rest of the definition, which may be
-    large, stays where it is.
-    """
-    return (
-        TaskRun.objects.select_related("task__project", "version", "worker")
-        .defer("version__definition", "task__payload", "task__command")
-        .annotate(max_attempts=F("version__definition__max_attempts"))
-    )
-
-
 def find_run(reference: str, runs: QuerySet[TaskRun] | None = None) -> TaskRun:
-    """The run of an id.
+    """The run of an id, in the default database or in the history.
 
     Raises:
         NotFound: there is none.
     """
-    return find_row(reference, runs_shown() if runs is None else runs, "run")
-
-
-def find_row(reference: str, rows: QuerySet[TaskRun], noun: str) -> TaskRun:
     pk = id_of(reference)
-    row = rows.filter(pk=pk).first() if pk else None
-    if row is None:
-        raise NotFound(f"There is no such {noun}.")
-    return row
+    run = find(pk, runs_shown() if runs is None else runs) if pk else None
+    if run is None:
+        raise NotFound("There is no such run.")
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from rest_framework.reverse import reverse
 from tasks_app.api.fields import StrictSerializer, Text
 from tasks_app.api.v1.task_serializers import TaskRef
 from tasks_app.choices import EventKind, RunStatus, Trigger
+from tasks_app.ledger import CancelAnswer
 from tasks_app.models import RunEvent, TaskRun
 
 LINKS = {
@@ -70,7 +72,7 @@ class RunOut(serializers.Serializer[TaskRun]):
     trigger = serializers.ChoiceField(Trigger.choices)
     triggered_by = serializers.CharField()
     trigger_reason = serializers.CharField(
-        help_text="Why a person asked for it, in their words."
+        help_text="Why a person asked for it, in their words; or why it was postponed."
     )
     scheduled_for = serializers.DateTimeField(help_text="The nominal time.")
     created_at = serializers.DateTimeField()
@@ -144,8 +146,43 @@ class RunEventOut(serializers.Serializer[RunEvent]):
         return event.detail
 
 
-class CancelOut(serializers.Serializer[Any]):
-    status = serializers.ChoiceField(["cancelled", "cancel_requested"])
+class RerunIn(StrictSerializer):
+    def get_fields(self) -> dict[str, Any]:  # `from` is a word of Python's
+        start = serializers.ChoiceField(
+            ["failed"],
+            required=False,
+            help_text="Start at what failed in the workflow of this root run.",
+        )
+        return {**super().get_fields(), "from": start}
+
+
+class CancelOut(serializers.Serializer[Mapping[int, CancelAnswer]]):
+    status = serializers.SerializerMethodField(
+        help_text="cancelled, or cancel_requested while a worker has to stop a run."
+    )
+    cancelled = serializers.SerializerMethodField(
+        help_text="The runs that are cancelled now."
+    )
+    cancel_requested = serializers.SerializerMethodField(
+        help_text="The runs that their workers are told to stop."
+    )
+
+    @extend_schema_field(serializers.ChoiceField(["cancelled", "cancel_requested"]))
+    def get_status(self, answers: Mapping[int, CancelAnswer]) -> str:
+        is_asked = CancelAnswer.REQUESTED in answers.values()
+        return "cancel_requested" if is_asked else "cancelled"
+
+    @extend_schema_field(serializers.ListField(child=serializers.IntegerField()))
+    def get_cancelled(self, answers: Mapping[int, CancelAnswer]) -> list[int]:
+        return _ids(answers, CancelAnswer.CANCELLED)
+
+    @extend_schema_field(serializers.ListField(child=serializers.IntegerField()))
+    def get_cancel_requested(self, answers: Mapping[int, CancelAnswer]) -> list[int]:
+        return _ids(answers, CancelAnswer.REQUESTED)
+
+
+def _ids(answers: Mapping[int, CancelAnswer], wanted: CancelAnswer) -> list[int]:
+    return sorted(run_id for run_id, answer in answers.items() if answer is wanted)
 
 
 class LogChunkOut(serializers.Serializer[Any]):

@@ -17,20 +17,26 @@ from tasks_app.api.fields import QuerySerializer, refuse_fields
 from tasks_app.api.idempotency import idempotent
 from tasks_app.api.pagination import NewestFirst, Pages
 from tasks_app.api.v1 import task_examples as examples
-from tasks_app.api.v1.lookups import find_run, find_task, runs_shown
+from tasks_app.api.v1.lookups import find_run, find_task, tasks_to_run
 from tasks_app.api.v1.run_filters import RunFilters
 from tasks_app.api.v1.run_serializers import (
     CancelOut,
+    RerunIn,
     RunEventOut,
     RunOut,
     TriggerIn,
 )
 from tasks_app.api.v1.task_views import ProjectQuery
-from tasks_app.api.views import ApiListView, ApiView
+from tasks_app.api.views import ApiListView, ApiView, StrictFilterBackend
 from tasks_app.api.waiting import MAX_WAIT_SECONDS, poll
-from tasks_app.ledger import CancelAnswer
-from tasks_app.models import RunEvent, TaskRun
-from tasks_app.services.runs import run_cancel, run_rerun, run_trigger
+from tasks_app.models import RunEvent, Task, TaskRun, TaskVersion
+from tasks_app.run_history import RunSearch
+from tasks_app.services.runs import (
+    run_cancel,
+    run_rerun,
+    run_rerun_failed,
+    run_trigger,
+)
 
 
 class WaitQuery(QuerySerializer):
@@ -44,10 +50,18 @@ class WaitQuery(QuerySerializer):
 
 def accepted(run: TaskRun, request: Request) -> Response:
     """202: the run is queued, and there is where to follow it."""
-    data = RunOut(find_run(str(run.pk)), context={"request": request}).data
+    data = RunOut(run, context={"request": request}).data
     response = Response(data, 202)
     response["Location"] = reverse("run", [run.pk], request=request)
     return response
+
+
+def as_shown(run: TaskRun, task: Task) -> TaskRun:
+    """A run of a task's current definition that has just been created, as one of
+    `runs_shown`: all of it is known, so nothing is read again."""
+    run.version = TaskVersion(pk=run.version_id, task=task, number=task.version)
+    run.max_attempts = task.max_attempts  # type: ignore[attr-defined]  # annotated
+    return run
 
 
 class RunList(ApiListView):
@@ -57,11 +71,22 @@ class RunList(ApiListView):
     filterset_class = RunFilters
 
     def get_queryset(self) -> QuerySet[TaskRun]:
-        return runs_shown()
+        return TaskRun.objects.all()
+
+    def rows(self) -> Any:
+        backend = StrictFilterBackend()
+        filters = backend.valid_filterset(self.request, self.get_queryset(), self)
+        return self.paginate_queryset(filters.search())
 
     @extend_schema(
         operation_id="runs_list",
         summary="List runs, newest first",
+        description=(
+            "A page looks at a bounded number of runs. Where few of them match, it is"
+            " short or even empty, `searched_to` says how far it has come, and `next`"
+            " goes on; there are no more when `next` is null. Times are sought among"
+            " runs whose day is at most a week before."
+        ),
         responses={200: RunOut(many=True), **docs.problems()},
     )
     def get(self, *args: Any, **kwargs: Any) -> Response:
@@ -75,9 +100,13 @@ class TaskRuns(ApiListView):
     serializer_class = RunOut
 
     def get_queryset(self) -> QuerySet[TaskRun]:
-        if "task" not in self.kwargs:  # while the schema is written
-            return TaskRun.objects.none()
-        return runs_shown().filter(task=find_task(self.kwargs["task"], **self.query))
+        return TaskRun.objects.none()  # for the schema
+
+    def rows(self) -> Any:
+        tasks = Task.objects.existing().only("pk")
+        task = find_task(self.kwargs["task"], **self.query, tasks=tasks)
+        search: Any = RunSearch(task_ids=(task.pk,))
+        return self.paginate_queryset(search)
 
     @extend_schema(
         operation_id="tasks_runs_list",
@@ -94,19 +123,18 @@ class TaskRuns(ApiListView):
         description="With its current definition, whether it is paused or not.",
         parameters=[docs.TASK, docs.PROJECT, docs.IDEMPOTENCY_KEY],
         request=TriggerIn,
-        responses={202: RunOut, **docs.body_problems(404, 409, 422)},
+        responses={202: RunOut, **docs.body_problems(404, 409, 422, 429)},
         examples=examples.TRIGGER,
     )
     @idempotent
     def post(self, request: Request, task: str) -> Response:
         serializer = TriggerIn(data=request.data)
         serializer.is_valid(raise_exception=True)
+        found = find_task(task, **self.query, tasks=tasks_to_run())
         run = run_trigger(
-            task=find_task(task, **self.query),
-            actor=actor_of(request),
-            **serializer.validated_data,
+            task=found, actor=actor_of(request), **serializer.validated_data
         )
-        return accepted(run, request)
+        return accepted(as_shown(run, found), request)
 
 
 class RunDetail(ApiView):
@@ -137,7 +165,7 @@ class RunEvents(ApiListView):
         if "run_id" not in self.kwargs:  # while the schema is written
             return RunEvent.objects.none()
         run = find_run(self.kwargs["run_id"], TaskRun.objects.only("pk"))
-        return RunEvent.objects.filter(run=run).order_by("pk")
+        return run.events.order_by("pk")
 
     @extend_schema(
         operation_id="runs_events_list",
@@ -157,7 +185,9 @@ class RunCancel(ApiView):
         summary="Cancel a run",
         description=(
             "At once if it is queued (200); by its worker if it is running (202)."
-            " Asking twice is the same as asking once."
+            " Asking twice is the same as asking once. With a workflow's root run go"
+            " the unfinished runs below it, even if the root itself has ended, and what"
+            " they would have started is skipped."
         ),
         parameters=[docs.RUN_ID],
         request=None,
@@ -166,10 +196,9 @@ class RunCancel(ApiView):
     def post(self, request: Request, run_id: str) -> Response:
         refuse_fields(request.data)
         run = find_run(run_id, TaskRun.objects.only("pk"))
-        answer = run_cancel(run_id=run.pk, actor=actor_of(request))
-        if answer is CancelAnswer.CANCELLED:
-            return Response({"status": "cancelled"})
-        return Response({"status": "cancel_requested"}, 202)
+        answers = run_cancel(run_id=run.pk, actor=actor_of(request))
+        data: dict[str, Any] = CancelOut(answers).data
+        return Response(data, 202 if data["cancel_requested"] else 200)
 
 
 class RunRerun(ApiView):
@@ -178,13 +207,24 @@ class RunRerun(ApiView):
     @extend_schema(
         operation_id="runs_rerun",
         summary="Run a finished run's task again",
-        description="With that run's parameters and the task's current definition.",
+        description=(
+            "With that run's parameters and the task's current definition; what waits"
+            ' below it follows. `{"from": "failed"}`, at the root run of a finished'
+            " workflow, starts again at each run that failed and that no other failed"
+            " one leads to: the answer is the root of the new workflow, and"
+            " `/runs?root=<its id>` lists the others."
+        ),
         parameters=[docs.RUN_ID, docs.IDEMPOTENCY_KEY],
-        request=None,
-        responses={202: RunOut, **docs.problems(404, 409, 422)},
+        request=RerunIn,
+        responses={202: RunOut, **docs.body_problems(404, 409, 422, 429)},
+        examples=examples.RERUN,
     )
     @idempotent
     def post(self, request: Request, run_id: str) -> Response:
-        refuse_fields(request.data)
+        serializer = RerunIn(data=request.data)
+        serializer.is_valid(raise_exception=True)
         run = find_run(run_id, TaskRun.objects.select_related("task"))
-        return accepted(run_rerun(run=run, actor=actor_of(request)), request)
+        is_whole = "from" not in serializer.validated_data
+        rerun = run_rerun if is_whole else run_rerun_failed
+        new = rerun(run=run, actor=actor_of(request))
+        return accepted(find_run(str(new.pk)), request)

@@ -29,12 +29,28 @@ CREATE = [
         request=True,
     ),
     example(
+        "One at a time, on a worker with a GPU",
+        {
+            "name": "train",
+            "executor": "shell",
+            "command": "/opt/jobs/train.sh",
+            "schedule": {"cron": "@hourly", "jitter_seconds": 300},
+            "overlap": "skip",
+            "priority": 7,
+            "rate_limit": {"runs": 10, "per_seconds": 3600},
+            "match": "gpu and not spot",
+            "pause_after_failures": 5,
+            "retention_days": 30,
+        },
+        request=True,
+    ),
+    example(
         "After another task",
         {
             "name": "report",
             "executor": "shell",
             "command": "/opt/jobs/report.sh",
-            "depends_on": [{"task": "backup-db", "condition": "success"}],
+            "depends_on": [{"task": "backup-db"}],
         },
         request=True,
     ),
@@ -56,4 +72,10 @@ TRIGGER = [
         {"params": {"DAY": "2026-11-24"}, "reason": "before the migration"},
         request=True,
     )
+]
+
+RESUME = [example("What would happen?", {"dry_run": True}, request=True)]
+
+RERUN = [
+    example("From what failed", {"from": "failed"}, request=True),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tasks_app.choices import Condition
+from tasks_app.choices import Overlap
 from tasks_app.errors import FieldError, InvalidInput
 from tasks_app.models import Project, Task
 from tasks_app.models.project import DEFAULT_PROJECT
@@ -27,6 +27,7 @@ RETRY_FIELDS: Final = {
     "max_seconds": "retry_max_seconds",
 }
 """The fields of `retry`, and of the model."""
+DEFAULT_RATE_SECONDS: Final = 60
 
 _OWN_NAMES = (
     "name",
@@ -39,8 +40,19 @@ _OWN_NAMES = (
     "timeout_seconds",
     "start_deadline_seconds",
     "delivery",
+    "priority",
+    "overlap",
+    "max_concurrency",
+    "max_queued",
+    "calendars",
+    "trigger_rule",
+    "placement",
+    "worker_name",
+    "match",
+    "pause_after_failures",
+    "retention_days",
 )
-_SCHEDULE_POLICIES = ("timezone", "misfire")
+_SCHEDULE_POLICIES = ("timezone", "misfire", "jitter_seconds")
 
 
 def model_values(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +61,18 @@ def model_values(given: Mapping[str, Any]) -> dict[str, Any]:
     schedule, retry = given.get("schedule") or {}, given.get("retry") or {}
     values |= {name: schedule[name] for name in _SCHEDULE_POLICIES if name in schedule}
     values |= {RETRY_FIELDS[name]: value for name, value in retry.items()}
-    return values
+    return values | rate_limit_values(given)
+
+
+def rate_limit_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the model for a `rate_limit`, which is given as a whole."""
+    if "rate_limit" not in given:
+        return {}
+    limit = given["rate_limit"] or {"runs": None, "per_seconds": DEFAULT_RATE_SECONDS}
+    return {
+        "rate_limit_runs": limit["runs"],
+        "rate_limit_seconds": limit["per_seconds"],
+    }
 
 
 def replacing_values(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +81,9 @@ def replacing_values(given: Mapping[str, Any]) -> dict[str, Any]:
     names = ("description", *(name for name in DEFINITION_FIELDS if name != "delivery"))
     blank = Task()
     defaults = {name: getattr(blank, name) for name in names}
-    return {**defaults, **model_values(given)}
+    if given.get("max_concurrency") is not None:
+        defaults["overlap"] = Overlap.QUEUE  # as for a new task
+    return {**defaults, "calendars": [], **model_values(given)}
 
 
 def replacing_schedule(task: Task, given: Mapping[str, Any]) -> ScheduleInput | None:
@@ -127,13 +152,7 @@ def parents(given: Mapping[str, Any], project: Project) -> Sequence[ParentInput]
     ]
     if unknown:
         raise InvalidInput(unknown)
-    return [
-        ParentInput(
-            ids.get(edge["task"], edge["task"]),
-            edge.get("condition", Condition.SUCCESS),
-        )
-        for edge in edges
-    ]
+    return [ParentInput(ids.get(edge["task"], edge["task"])) for edge in edges]
 
 
 def _ids_of_names(names: Sequence[str], project: Project) -> dict[str, int]:

@@ -17,6 +17,7 @@ from rest_framework.reverse import reverse
 
 from tasks_app.api.fields import (
     MAX_ID,
+    Flag,
     Moment,
     StrictSerializer,
     Text,
@@ -24,18 +25,25 @@ from tasks_app.api.fields import (
     Whole,
     whole_number,
 )
+from tasks_app.api.v1.calendar_serializers import CalendarNames, CalendarRefs
 from tasks_app.api.v1.lookups import MAX_NAME_LENGTH, id_of
 from tasks_app.api.v1.task_input import RETRY_FIELDS, rule_fields
 from tasks_app.choices import (
     Backoff,
-    Condition,
     Delivery,
     Misfire,
+    Overlap,
+    Placement,
     RunStatus,
     TaskStatus,
     Trigger,
+    TriggerRule,
 )
+from tasks_app.ledger import PauseOutlook
 from tasks_app.models import Project, Task, TaskRun, TaskVersion
+from tasks_app.models.project import MAX_RETENTION_DAYS
+from tasks_app.rules.match import MAX_LENGTH as MAX_MATCH_LENGTH
+from tasks_app.rules.rates import MAX_RUNS as MAX_RATE_RUNS
 from tasks_app.rules.schedules import (
     Schedule,
     ScheduleWarning,
@@ -45,8 +53,8 @@ from tasks_app.rules.schedules import (
 )
 
 NEXT_FIRES_SHOWN = 3
-_DAYS_30, _DAYS_366 = 30 * 86_400, 366 * 86_400
-_RECORDED_RETRY = frozenset(RETRY_FIELDS.values())
+MAX_RUNS_AT_A_TIME = 100_000
+_DAY, _DAYS_30, _DAYS_366 = 86_400, 30 * 86_400, 366 * 86_400
 
 
 # --- in ----------------------------------------------------------------------------
@@ -73,7 +81,13 @@ class ScheduleIn(StrictSerializer):
     misfire = serializers.ChoiceField(
         Misfire.choices,
         required=False,
-        help_text="Which of the fires missed while no beat lived are run.",
+        help_text="Which fires run that a pause, or the want of a beat, missed.",
+    )
+    jitter_seconds = Whole(
+        min_value=0,
+        max_value=_DAY,
+        required=False,
+        help_text="Each fire starts up to so much later, drawn once for the fire.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +109,22 @@ class RetryIn(StrictSerializer):
     backoff = serializers.ChoiceField(Backoff.choices, required=False)
     initial_seconds = Whole(min_value=0, max_value=86_400, required=False)
     max_seconds = Whole(min_value=0, max_value=7 * 86_400, required=False)
+
+
+class RateLimitIn(StrictSerializer):
+    """At most `runs` starts in any `per_seconds`. Given as a whole, by PATCH too."""
+
+    runs = Whole(min_value=1, max_value=MAX_RATE_RUNS)
+    per_seconds = Whole(min_value=1, max_value=_DAY)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        missing = [name for name in ("runs", "per_seconds") if name not in attrs]
+        if missing:  # which a PATCH lets pass
+            text = "Give runs and per_seconds: a rate limit is replaced as a whole."
+            raise ValidationError(
+                {name: [ErrorDetail(text, "required")] for name in missing}
+            )
+        return attrs
 
 
 @extend_schema_field(
@@ -123,11 +153,6 @@ class TaskReference(serializers.Field[Any, Any, Any, Any]):
 
 class DependencyIn(StrictSerializer):
     task = TaskReference()
-    condition = serializers.ChoiceField(
-        Condition.choices,
-        required=False,
-        help_text="On which ending of that task's run this one runs.",
-    )
 
 
 class ProjectName(serializers.SlugRelatedField[Project]):
@@ -164,6 +189,78 @@ class TaskIn(StrictSerializer):
     depends_on: serializers.ListSerializer[Any] = serializers.ListSerializer(
         child=DependencyIn(), required=False, max_length=100
     )
+    trigger_rule = serializers.ChoiceField(
+        TriggerRule.choices,
+        required=False,
+        help_text="Which endings of the tasks in depends_on start this one.",
+    )
+    priority = Whole(
+        min_value=0,
+        max_value=9,
+        required=False,
+        help_text="Of the runs that wait, the highest start first; 5 by default.",
+    )
+    overlap = serializers.ChoiceField(
+        Overlap.choices,
+        required=False,
+        help_text=(
+            "What happens to a run when max_concurrency are running. `allow` has no"
+            " limit. `queue` if only max_concurrency is given."
+        ),
+    )
+    max_concurrency = Whole(
+        min_value=1,
+        max_value=MAX_RUNS_AT_A_TIME,
+        required=False,
+        allow_null=True,
+        help_text="Runs at a time; 1 where overlap is not allow.",
+    )
+    max_queued = Whole(
+        min_value=1,
+        max_value=10 * MAX_RUNS_AT_A_TIME,
+        required=False,
+        allow_null=True,
+        help_text="Runs that may wait; MAX_QUEUED_RUNS by default.",
+    )
+    rate_limit = RateLimitIn(required=False, allow_null=True)
+    calendars = CalendarNames(required=False, help_text="Blackouts, by name.")
+    placement = serializers.ChoiceField(
+        Placement.choices,
+        required=False,
+        help_text="Which of the workers that serve the queue runs it.",
+    )
+    worker_name = Text(
+        max_length=200,
+        required=False,
+        allow_blank=True,
+        help_text="The worker, where placement is worker.",
+    )
+    match = Text(
+        max_length=MAX_MATCH_LENGTH,
+        required=False,
+        allow_blank=True,
+        help_text="Tags that the worker must have: gpu and not (eu or spot).",
+    )
+    pause_after_failures = Whole(
+        min_value=1,
+        max_value=1000,
+        required=False,
+        allow_null=True,
+        help_text="Pause it after so many failed runs in a row.",
+    )
+    retention_days = Whole(
+        min_value=0,
+        max_value=MAX_RETENTION_DAYS,
+        required=False,
+        allow_null=True,
+        help_text="Days that its runs are kept; 0: for ever. Its project's by default.",
+    )
+
+
+class ResumeIn(StrictSerializer):
+    dry_run = Flag(
+        default=False, help_text="Only answer what would become of the missed fires."
+    )
 
 
 # --- out ---------------------------------------------------------------------------
@@ -185,6 +282,7 @@ class ScheduleShown:
     start_at: datetime | None
     end_at: datetime | None
     misfire: str
+    jitter_seconds: int
     description: str
     next_fires: list[datetime]
     warnings: list[ScheduleWarning]
@@ -200,6 +298,7 @@ class ScheduleOut(serializers.Serializer[ScheduleShown]):
     start_at = serializers.DateTimeField(allow_null=True)
     end_at = serializers.DateTimeField(allow_null=True)
     misfire = serializers.ChoiceField(Misfire.choices)
+    jitter_seconds = serializers.IntegerField()
     description = serializers.CharField(help_text="The schedule in words.")
     next_fires = serializers.ListField(
         child=serializers.DateTimeField(),
@@ -229,6 +328,7 @@ def schedule_shown(task: Task) -> ScheduleShown | None:
         **fields,
         timezone=task.timezone,
         misfire=task.misfire,
+        jitter_seconds=task.jitter_seconds,
         description=describe(rule),
         next_fires=next_fires(rule, now, NEXT_FIRES_SHOWN) if is_active else [],
         warnings=list(_warnings(rule, now.replace(minute=0, second=0, microsecond=0))),
@@ -248,6 +348,16 @@ class RetryOut(serializers.Serializer[Task]):
     max_seconds = serializers.IntegerField(source="retry_max_seconds")
 
 
+class RateLimitOut(serializers.Serializer[Any]):
+    """Of a task or a project."""
+
+    runs = serializers.IntegerField(source="rate_limit_runs")
+    per_seconds = serializers.IntegerField(source="rate_limit_seconds")
+
+    def get_attribute(self, instance: Any) -> Any:
+        return None if instance.rate_limit_runs is None else instance
+
+
 class TaskRef(serializers.Serializer[Any]):
     id = serializers.IntegerField(source="pk")
     name = serializers.CharField()
@@ -255,7 +365,6 @@ class TaskRef(serializers.Serializer[Any]):
 
 class DependencyOut(serializers.Serializer[Any]):
     task = TaskRef(source="parent")
-    condition = serializers.ChoiceField(Condition.choices)
 
 
 class LastRunOut(serializers.Serializer[TaskRun]):
@@ -276,6 +385,9 @@ class TaskOut(serializers.Serializer[Task]):
     status = serializers.ChoiceField(
         [choice for choice in TaskStatus.choices if choice[0] != TaskStatus.DELETED]
     )
+    status_reason = serializers.CharField(
+        help_text="Why it was paused, if not by a person."
+    )
     executor = serializers.CharField()
     command = serializers.CharField()
     payload = serializers.DictField()
@@ -286,6 +398,19 @@ class TaskOut(serializers.Serializer[Task]):
     delivery = serializers.ChoiceField(Delivery.choices)
     retry = RetryOut(source="*")
     depends_on = DependencyOut(source="parent_edges.all", many=True)
+    trigger_rule = serializers.ChoiceField(TriggerRule.choices)
+    priority = serializers.IntegerField()
+    overlap = serializers.ChoiceField(Overlap.choices)
+    max_concurrency = serializers.IntegerField(allow_null=True)
+    max_queued = serializers.IntegerField(allow_null=True)
+    rate_limit = RateLimitOut(allow_null=True)
+    calendars = CalendarRefs()
+    placement = serializers.ChoiceField(Placement.choices)
+    worker_name = serializers.CharField()
+    match = serializers.CharField()
+    pause_after_failures = serializers.IntegerField(allow_null=True)
+    retention_days = serializers.IntegerField(allow_null=True)
+    target = serializers.CharField(help_text="The host and port that it calls.")
     version = serializers.IntegerField()
     next_fire_at = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
@@ -302,6 +427,23 @@ class TaskOut(serializers.Serializer[Task]):
     @extend_schema_field(OpenApiTypes.URI)
     def get_url(self, task: Task) -> str:
         return reverse("task", [task.pk], request=self.context["request"])
+
+
+class PauseOutlookOut(serializers.Serializer[PauseOutlook]):
+    """What becomes of the fires of a pause."""
+
+    missed = serializers.IntegerField(help_text="Fires that came due.")
+    will_run = serializers.IntegerField()
+    will_skip = serializers.IntegerField(help_text="Kept as skipped runs.")
+    next_fire_at = serializers.DateTimeField(allow_null=True)
+
+
+class TaskResumedOut(TaskOut):
+    """A task, and what became of the fires of its pause."""
+
+    missed = serializers.IntegerField(help_text="Fires that came due.")
+    will_run = serializers.IntegerField()
+    will_skip = serializers.IntegerField(help_text="Kept as skipped runs.")
 
 
 # --- versions ------------------------------------------------------------------------
@@ -321,12 +463,21 @@ class TaskVersionOut(serializers.Serializer[TaskVersion]):
 
 
 def definition_shown(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """A definition as it was recorded, in the shape of a task."""
+    """A definition as it was recorded, in the shape of a task. Older ones lack what
+    tasks did not have then."""
     rest = dict(flat)
-    timezone, misfire = rest.pop("timezone"), rest.pop("misfire")
+    policies = {
+        name: rest.pop(name)
+        for name in ("timezone", "misfire", "jitter_seconds")
+        if name in rest
+    }
     schedule = rest.pop("schedule")
+    retry = {shown: rest.pop(name) for shown, name in RETRY_FIELDS.items()}
+    runs = rest.pop("rate_limit_runs", None)
+    seconds = rest.pop("rate_limit_seconds", None)
     return {
-        **{key: value for key, value in rest.items() if key not in _RECORDED_RETRY},
-        "schedule": schedule and {**schedule, "timezone": timezone, "misfire": misfire},
-        "retry": {shown: rest[name] for shown, name in RETRY_FIELDS.items()},
+        **rest,
+        "schedule": schedule and {**schedule, **policies},
+        "retry": retry,
+        "rate_limit": runs and {"runs": runs, "per_seconds": seconds},
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -28,7 +28,14 @@ from tasks_app.api.v1.task_input import (
     replacing_schedule,
     replacing_values,
 )
-from tasks_app.api.v1.task_serializers import TaskIn, TaskOut, TaskVersionOut
+from tasks_app.api.v1.task_serializers import (
+    PauseOutlookOut,
+    ResumeIn,
+    TaskIn,
+    TaskOut,
+    TaskResumedOut,
+    TaskVersionOut,
+)
 from tasks_app.api.views import ApiListView, ApiView
 from tasks_app.models import Task, TaskVersion
 from tasks_app.services.schedules import ScheduleInput
@@ -38,6 +45,7 @@ from tasks_app.services.tasks import (
     task_delete,
     task_pause,
     task_resume,
+    task_resume_preview,
     task_update,
 )
 
@@ -151,6 +159,8 @@ class TaskDetail(ApiView):
         description=(
             "Fields merge into the task, those of `schedule` and `retry` into these."
             " A schedule of another kind takes the old one's place; `null` ends it."
+            " Changed limits apply to runs that wait, too; a changed queue, priority"
+            " or placement to runs that are created from then on."
         ),
         parameters=[docs.TASK, docs.PROJECT, docs.IF_MATCH],
         request=TaskIn(partial=True),
@@ -203,7 +213,10 @@ class TaskPause(ApiView):
     @extend_schema(
         operation_id="tasks_pause",
         summary="Stop a task's schedule",
-        description="Runs that are queued or running go on.",
+        description=(
+            "Runs that are queued or running go on. What comes due meanwhile is"
+            " decided about at the resume."
+        ),
         parameters=[docs.TASK, docs.PROJECT],
         request=None,
         responses={200: TaskOut, **docs.problems(404, 409)},
@@ -220,15 +233,33 @@ class TaskResume(ApiView):
 
     @extend_schema(
         operation_id="tasks_resume",
-        summary="Start a task's schedule again, from now",
+        summary="Start a task's schedule again",
+        description=(
+            "The fires that came due during the pause were missed: the misfire policy"
+            " says which of them run, the others are kept as skipped."
+        ),
         parameters=[docs.TASK, docs.PROJECT],
-        request=None,
-        responses={200: TaskOut, **docs.problems(404, 409)},
+        request=ResumeIn,
+        responses={
+            200: PolymorphicProxySerializer(
+                "Resumed", [TaskResumedOut, PauseOutlookOut], None
+            ),
+            **docs.body_problems(404, 409),
+        },
+        examples=examples.RESUME,
     )
     def post(self, request: Request, task: str) -> Response:
-        refuse_fields(request.data)
+        serializer = ResumeIn(data=request.data)
+        serializer.is_valid(raise_exception=True)
         found = find_task(task, **self.query)
-        return task_response(task_resume(task_id=found.pk), request)
+        if serializer.validated_data["dry_run"]:
+            outlook = task_resume_preview(task_id=found.pk)
+            return Response(PauseOutlookOut(outlook).data)
+        resumed = task_resume(task_id=found.pk)
+        response = task_response(resumed.task, request)
+        # The task's own next_fire_at is the later one, should the two differ.
+        response.data = {**PauseOutlookOut(resumed.outlook).data, **response.data}
+        return response
 
 
 class TaskVersions(ApiListView):

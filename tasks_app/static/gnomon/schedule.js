@@ -24,7 +24,8 @@
     running = new AbortController();
     const query = new URLSearchParams();
     for (const input of fields.querySelectorAll("input, select")) {
-      if (input.type !== "radio" || input.checked) query.append(input.name, input.value);
+      const isChoice = ["radio", "checkbox"].includes(input.type);
+      if (!isChoice || input.checked) query.append(input.name, input.value);
     }
     try {
       const answer = await fetch(`${target.dataset.preview}?${query}`, { signal: running.signal });

@@ -6,7 +6,14 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-READ = ("view_task", "view_taskrun", "view_workerinfo")
+READ = (
+    "view_task",
+    "view_taskrun",
+    "view_workerinfo",
+    "view_calendar",
+    "view_queue",
+    "view_alert",
+)
 EVERYTHING = (
     *READ,
     "add_task",
@@ -14,6 +21,11 @@ EVERYTHING = (
     "delete_task",
     "trigger_task",
     "cancel_taskrun",
+    "add_calendar",
+    "change_calendar",
+    "delete_calendar",
+    "change_queue",
+    "change_alert",
 )
 
 
@@ -28,7 +40,7 @@ def sign_in(name: str, *permissions: str) -> Client:
 
 @pytest.fixture
 def operator(db: None) -> Client:
-    """May do everything with tasks and runs."""
+    """May do everything with tasks and runs, and what bounds them."""
     return sign_in("ada", *EVERYTHING)
 
 

@@ -7,14 +7,22 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from tasks_app.models import Task, TaskRun
+from tasks_app import ledger
+from tasks_app.models import Alert, Calendar, Queue, Task, TaskRun
 from tests.factories import end, make_run, make_task, make_worker
 from tests.tasks_app.admin.conftest import READ, sign_in
 from tests.tasks_app.admin.pages import (
+    ALERTS,
+    CALENDARS,
+    QUEUES,
     RUNS,
     TASKS,
     WORKERS,
+    alert_url,
+    calendar_fields,
+    calendar_url,
     list_url,
+    queue_url,
     run_url,
     task_fields,
     task_url,
@@ -25,6 +33,9 @@ pytestmark = pytest.mark.django_db
 
 def posts(task: Task, run: TaskRun, ended: TaskRun) -> dict[str, tuple[str, dict]]:  # type: ignore[type-arg]
     """Every address that changes something: its permission, itself, its form."""
+    calendar = Calendar.objects.get_or_create(name="nights")[0]
+    ledger.alert_raise("no_worker", "task:1", "nobody")
+    alert = Alert.objects.get()
     return {
         list_url(TASKS, "add"): ("add_task", task_fields()),
         task_url(task, "change"): ("change_task", task_fields()),
@@ -34,6 +45,12 @@ def posts(task: Task, run: TaskRun, ended: TaskRun) -> dict[str, tuple[str, dict
         task_url(task, "run"): ("trigger_task", {}),
         run_url(ended, "rerun"): ("trigger_task", {}),
         run_url(run, "cancel"): ("cancel_taskrun", {}),
+        task_url(task, "backfill"): ("trigger_task", {}),
+        list_url(CALENDARS, "add"): ("add_calendar", calendar_fields(name="new")),
+        calendar_url(calendar, "change"): ("change_calendar", calendar_fields()),
+        calendar_url(calendar, "delete"): ("delete_calendar", {}),
+        queue_url("default"): ("change_queue", {"max_concurrency": "3"}),
+        alert_url(alert): ("change_alert", {}),
     }
 
 
@@ -49,7 +66,12 @@ def task() -> Task:
 class TestViewer:
     def test_reads_every_page(self, viewer: Client, task: Task) -> None:
         run, worker = make_run(task), make_worker()
+        calendar = Calendar.objects.create(name="nights")
         for url in (
+            list_url(QUEUES),
+            list_url(CALENDARS),
+            calendar_url(calendar),
+            list_url(ALERTS),
             list_url(TASKS),
             list_url(RUNS),
             list_url(WORKERS),
@@ -63,7 +85,7 @@ class TestViewer:
             assert viewer.get(url).status_code == 200, url
 
     def test_changes_nothing(self, viewer: Client, task: Task) -> None:
-        run, ended = make_run(task), end(make_run(task))
+        ended, run = end(make_run(task)), make_run(task)
         runs = TaskRun.objects.count()
         for url, (_permission, form) in posts(task, run, ended).items():
             assert viewer.post(url, form).status_code == 403, url
@@ -74,10 +96,23 @@ class TestViewer:
         run.refresh_from_db()
         assert (task.status, run.status) == ("active", "queued")
         assert TaskRun.objects.count() == runs
+        assert Calendar.objects.get().timezone == "UTC"
+        assert not Queue.objects.exists()
+        assert Alert.objects.open().exists()
 
     def test_is_shown_no_buttons(self, viewer: Client, task: Task) -> None:
         run = make_run(task)
-        pages = [list_url(TASKS), task_url(task), run_url(run)]
+        calendar = Calendar.objects.create(name="nights")
+        ledger.alert_raise("no_worker", "task:1", "nobody")
+        pages = [
+            list_url(TASKS),
+            task_url(task),
+            run_url(run),
+            list_url(CALENDARS),
+            calendar_url(calendar),
+            list_url(QUEUES),
+            list_url(ALERTS),
+        ]
         text = "".join(viewer.get(url).content.decode() for url in pages)
         for word in ("Run now", "Pause<", "New task", "data-dialog", "Run selected"):
             assert word not in text.replace(">Paused<", "")
@@ -85,10 +120,21 @@ class TestViewer:
 
 @pytest.mark.parametrize(
     "permission",
-    ["add_task", "change_task", "delete_task", "trigger_task", "cancel_taskrun"],
+    [
+        "add_task",
+        "change_task",
+        "delete_task",
+        "trigger_task",
+        "cancel_taskrun",
+        "add_calendar",
+        "change_calendar",
+        "delete_calendar",
+        "change_queue",
+        "change_alert",
+    ],
 )
 def test_each_permission_opens_its_own_doors_only(task: Task, permission: str) -> None:
-    run, ended = make_run(task), end(make_run(task))
+    ended, run = end(make_run(task)), make_run(task)
     client = sign_in("one", *READ, permission)
     for url, (needed, _form) in posts(task, run, ended).items():
         # An empty form does nothing where a form is needed, and passes the door.
@@ -103,7 +149,12 @@ def test_a_stranger_reads_nothing(stranger: Client, task: Task) -> None:
         list_url(TASKS),
         list_url(RUNS),
         list_url(WORKERS),
+        list_url(QUEUES),
+        list_url(CALENDARS),
+        list_url(ALERTS),
         task_url(task),
+        task_url(task, "backfill"),
+        queue_url("default"),
         run_url(run),
         run_url(run, "log"),
         list_url(TASKS, "preview"),

@@ -81,10 +81,14 @@ class TestList:
         monkeypatch.setattr(module, "PER_PAGE", 2)
         task = make_task()
         runs = [make_run(task).pk for _ in range(5)][::-1]
-        # session, user, two of permissions; runs
-        with django_assert_num_queries(5) as captured:
+        # session, user, two of permissions; numbers of runs, runs; alerts
+        with django_assert_num_queries(7) as captured:
             assert shown(viewer) == runs[:2]
-        assert not any("COUNT(" in query["sql"] for query in captured)
+        assert not any(
+            'FROM "tasks_app_taskrun"' in query["sql"]
+            for query in captured
+            if "COUNT(" in query["sql"]
+        )
         assert shown(viewer, f"?before={runs[1]}") == runs[2:4]
         answer = viewer.get(list_url(RUNS) + f"?before={runs[3]}")
         assert [run.pk for run in answer.context["runs"]] == runs[4:]
@@ -96,7 +100,7 @@ class TestList:
         for _ in range(2):
             for _run in range(3):
                 end(make_run(), "failed", error="it broke", exit_code=1)
-            with django_assert_num_queries(5):
+            with django_assert_num_queries(7):
                 shown(viewer)
 
 
@@ -169,8 +173,8 @@ class TestPage:
         for first in (1, 4):
             write(run, "a\n", "b\n", "c\n", first=first)
             # session, user, two of permissions; run, events, the task's last
-            # successes, log, children, reruns
-            with django_assert_num_queries(10):
+            # successes, the workflow below, log, children, reruns; alerts
+            with django_assert_num_queries(12):
                 viewer.get(run_url(run))
 
 
@@ -294,6 +298,30 @@ class TestButtons:
         new = TaskRun.objects.get(rerun_of=run)
         assert answer["Location"] == run_url(new)
         assert (new.params, new.triggered_by) == ({"A": 1}, "user:ada")
+
+    def test_a_workflow_is_run_again_from_what_failed(self, operator: Client) -> None:
+        parent = make_task()
+        child = make_task(parent)
+        root = end(make_run(parent))
+        button = "Run again from what failed"
+        assert button not in operator.get(run_url(root)).content.decode()
+        failed = end(child.runs.get(), "failed")
+        assert button in operator.get(run_url(root)).content.decode()
+        answer = operator.post(run_url(root, "rerun"), {"from": "failed"}, follow=True)
+        new = TaskRun.objects.get(rerun_of=failed)
+        assert f"Run {new.pk} queued: run {failed.pk} again." in answer.content.decode()
+
+    def test_a_root_that_has_ended_is_cancelled_with_what_is_below(
+        self, operator: Client
+    ) -> None:
+        parent = make_task()
+        left, right = make_task(parent), make_task(parent)
+        root = end(make_run(parent))
+        claim(left.runs.get())
+        assert "Cancel the workflow" in operator.get(run_url(root)).content.decode()
+        answer = operator.post(run_url(root, "cancel"), follow=True).content.decode()
+        assert f"Run {right.runs.get().pk} cancelled." in answer
+        assert f"Run {left.runs.get().pk} is being cancelled by its worker." in answer
 
     def test_an_unfinished_run_is_not_run_again(self, operator: Client) -> None:
         run = make_run()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
+from django.http import QueryDict
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
+from tasks_app.admin.policy_form import LIMITS, WHERE
 from tasks_app.admin.task_form import TaskEditor
 from tasks_app.ledger import database_now
-from tasks_app.models import Project, Task
+from tasks_app.models import Calendar, Project, Task
+from tasks_app.models.task import DEFINITION_FIELDS
 from tasks_app.services.tasks import task_update
 from tests.factories import make_task
 from tests.tasks_app.admin.pages import TASKS, list_url, task_fields, task_url
@@ -81,15 +85,52 @@ class TestCreate:
         rows = {
             "parents-0-task": "extract",
             "parents-1-task": "etl/load",
-            "parents-1-condition": "done",
+            "trigger_rule": "all_done",
         }
         assert send(operator, project, **rows) == {}
-        edges = Task.objects.get(name="nightly").parent_edges.order_by("parent__name")
-        assert [(edge.parent.name, edge.condition) for edge in edges] == [
-            ("extract", "success"),
-            ("load", "done"),
-        ]
+        task = Task.objects.get(name="nightly")
+        edges = task.parent_edges.order_by("parent__name")
+        assert [edge.parent.name for edge in edges] == ["extract", "load"]
+        assert task.trigger_rule == "all_done"
 
+    def test_what_is_not_filled_in_is_the_default(
+        self, operator: Client, project: Project
+    ) -> None:
+        fields = {**form_of(None), "name": "nightly", "command": "true"}
+        del fields["project"]
+        assert send(operator, project, **fields) == {}
+        task, blank = Task.objects.get(name="nightly"), Task(command="true")
+        own = {"executor": "shell"}
+        assert {name: getattr(task, name) for name in DEFINITION_FIELDS} == {
+            name: getattr(blank, name) for name in DEFINITION_FIELDS
+        } | own
+
+    def test_each_policy_reaches_the_task(
+        self, operator: Client, project: Project
+    ) -> None:
+        calendar = Calendar.objects.create(name="nights")
+        assert send(operator, project, **POLICIES, calendars=[calendar.pk]) == {}
+        task = Task.objects.get(name="nightly")
+        found = {name: str(getattr(task, name)) for name in POLICIES.keys() - {RATE}}
+        assert found == {name: POLICIES[name] for name in found}
+        assert (task.rate_limit_runs, task.rate_limit_seconds) == (100, 900)
+        assert list(task.calendars.all()) == [calendar]
+
+
+RATE = "rate_limit"
+POLICIES = {
+    "overlap": "queue",
+    "max_concurrency": "3",
+    "max_queued": "50",
+    RATE: "100/15m",
+    "pause_after_failures": "4",
+    "retention_days": "30",
+    "queue": "gpu",
+    "priority": "8",
+    "placement": "least_loaded",
+    "match": "gpu and not spot",
+    "jitter_seconds": "120",
+}
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"cron": "61 * * * *"}, "cron", "minute"),
@@ -123,7 +164,21 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"name": "42"}, "name", "letter"),
     ({"name": "a\0b"}, "name", "Null"),
     ({"parents-1-task": "nobody"}, "parents-1-task", "no such task"),
-    ({"parents-0-condition": "maybe"}, "parents-0-condition", "valid choice"),
+    ({"rate_limit": "often"}, "rate_limit", "such as 10/m"),
+    ({"rate_limit": "10/31d"}, "rate_limit", "86400"),
+    ({"rate_limit": "10/fortnight"}, "rate_limit", "s, m, h or d"),
+    ({"max_concurrency": "2"}, "max_concurrency", "overlap allow"),
+    ({"max_concurrency": "0"}, "max_concurrency", "1"),
+    ({"max_queued": "0"}, "max_queued", "1"),
+    ({"pause_after_failures": "99999999"}, "pause_after_failures", "less than or"),
+    ({"retention_days": "99999999"}, "retention_days", "less than or"),
+    ({"priority": "10"}, "priority", "9"),
+    ({"placement": "worker"}, "worker_name", "name of the worker"),
+    ({"worker_name": "alpha"}, "worker_name", "leave worker_name empty"),
+    ({"match": "gpu and"}, "match", ""),
+    ({"jitter_seconds": "99999999"}, "jitter_seconds", "86400"),
+    ({"calendars": ["77"]}, "calendars", "77"),
+    ({"trigger_rule": "maybe"}, "trigger_rule", "valid choice"),
 ]
 
 
@@ -133,7 +188,8 @@ def test_an_error_is_shown_on_its_field(
 ) -> None:
     make_task(name="taken")
     errors = send(operator, project, **fields)
-    assert message in " ".join(errors.get(field, [])), errors
+    assert field in errors
+    assert message in " ".join(errors[field]), errors
     assert not Task.objects.filter(name="nightly").exists()
 
 
@@ -150,12 +206,19 @@ class TestEdit:
             timezone="Asia/Shanghai",
             payload={"env": {"A": "b"}},
             start_deadline_seconds=60,
+            overlap="skip",
+            rate_limit_runs=10,
+            rate_limit_seconds=90,
+            jitter_seconds=5,
+            match="gpu",
         )
+        task.calendars.add(Calendar.objects.create(name="nights"))
         before = task.next_fire_at
         assert resend(operator, task) == 302
         task.refresh_from_db()
         assert (task.version, task.next_fire_at) == (1, before)
         assert task.parent_edges.get().parent == parent
+        assert task.calendars.get().name == "nights"
 
     @pytest.mark.parametrize(
         "schedule",
@@ -209,6 +272,63 @@ class TestEdit:
         assert not task.parent_edges.exists()
 
 
+class TestSections:
+    """What few tasks need is folded away, unless it says something."""
+
+    def open_sections(self, client: Client, url: str, **form: Any) -> set[str]:
+        answer = client.post(url, form) if form else client.get(url)
+        assert answer.status_code == 200
+        found = {
+            name
+            for name in ("limits", "where", "spread")
+            if answer.context[name].is_open
+        }
+        assert answer.content.decode().count("<details") == 3
+        assert answer.content.decode().count(" open>") == len(found)
+        return found
+
+    def test_they_are_closed_for_a_new_task(self, operator: Client) -> None:
+        assert self.open_sections(operator, list_url(TASKS, "add")) == set()
+
+    @pytest.mark.parametrize(
+        ("section", "values"),
+        [
+            ("limits", {"overlap": "skip"}),
+            ("limits", {"rate_limit_runs": 10}),
+            ("limits", {"pause_after_failures": 3}),
+            ("where", {"queue": "gpu"}),
+            ("where", {"priority": 0}),
+            ("spread", {"jitter_seconds": 60}),
+        ],
+    )
+    def test_one_with_another_value_than_the_default_is_open(
+        self, operator: Client, section: str, values: dict[str, Any]
+    ) -> None:
+        url = task_url(make_task(**values), "change")
+        assert self.open_sections(operator, url) == {section}
+
+    def test_a_calendar_opens_its_section(self, operator: Client) -> None:
+        task = make_task()
+        task.calendars.add(Calendar.objects.create(name="nights"))
+        assert self.open_sections(operator, task_url(task, "change")) == {"spread"}
+
+    def test_one_with_an_error_is_open(self, project: Project) -> None:
+        data = QueryDict(urlencode(task_fields(project=project.pk)))
+        form = TaskEditor(None, data).form
+        assert form.is_valid()
+        assert not form.section(WHERE).is_open
+        form.add_error("queue", "nobody serves it")
+        assert form.section(WHERE).is_open
+        assert not form.section(LIMITS).is_open
+
+    def test_what_was_typed_keeps_it_open(
+        self, operator: Client, project: Project
+    ) -> None:
+        form = task_fields(project=project.pk, priority="")
+        url = list_url(TASKS, "add")
+        assert self.open_sections(operator, url, **form) == {"where"}
+
+
 class TestPreview:
     def ask(self, client: Client, **fields: str) -> str:
         answer = client.get(list_url(TASKS, "preview"), fields)
@@ -257,18 +377,19 @@ class TestPreview:
             self.ask(viewer, kind="cron", cron="0 3 * * *", timezone="UTC")
 
 
-def form_of(task: Task) -> dict[str, Any]:
-    """What a browser would send back for a task's form."""
-    task.refresh_from_db()
-    editor = TaskEditor(Task.objects.get(pk=task.pk))
+def form_of(task: Task | None) -> dict[str, Any]:
+    """What a browser would send back for a task's form, or for that of a new one."""
+    editor = TaskEditor(Task.objects.get(pk=task.pk) if task else None)
     bound = [editor.form, editor.parents.management_form, *editor.parents.forms]
     fields = {}
     for form in bound:
         for field in form:
             value = field.value()
             shown = field.field.widget.format_value(value)
-            shown = shown[0] if isinstance(shown, list) and shown else shown
-            fields[field.html_name] = "" if shown in (None, []) else shown
+            if field.name != "calendars":
+                shown = shown[0] if isinstance(shown, list) and shown else shown
+                shown = "" if shown in (None, []) else shown
+            fields[field.html_name] = shown
     return fields
 
 

@@ -8,7 +8,16 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from rest_framework.test import APIClient
 
-READS = ("view_task", "view_taskrun", "view_workerinfo")
+READS = (
+    "view_task",
+    "view_taskrun",
+    "view_workerinfo",
+    "view_project",
+    "view_calendar",
+    "view_queue",
+    "view_alert",
+    "view_breaker",
+)
 
 
 def make_user(name: str, *codenames: str, **values: Any) -> User:

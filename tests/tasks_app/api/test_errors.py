@@ -15,6 +15,7 @@ from tasks_app.errors import (
     DomainError,
     IdempotencyKeyReused,
     InvalidInput,
+    TooManyQueuedRuns,
     VersionMismatch,
 )
 
@@ -34,6 +35,7 @@ def test_every_domain_error_has_a_status(kind: type[DomainError]) -> None:
         InvalidInput: 400,
         VersionMismatch: 412,
         IdempotencyKeyReused: 422,
+        TooManyQueuedRuns: 429,
     }
     assert errors.status_of(error) == expected.get(kind, 409)
     assert issubclass(kind, Conflict) or kind in expected

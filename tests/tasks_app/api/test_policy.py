@@ -9,15 +9,26 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from tasks_app.api.v1.task_views import TaskList
+from tasks_app.models import Alert, Breaker, Calendar, Queue
 from tasks_app.policy import ACTIONS, PUBLIC_ROUTES, may
 from tests.factories import make_run, make_task, make_worker
 from tests.tasks_app.api.conftest import client_of, make_user
 
 METHODS = ("get", "post", "put", "patch", "delete")
-ARGUMENTS = {"task": "task", "run_id": "1", "worker": "worker"}
+ARGUMENTS = {
+    "task": "task",
+    "run_id": "1",
+    "worker": "worker",
+    "calendar": "calendar",
+    "project": "default",
+    "queue": "queue",
+    "alert_id": "1",
+    "target": "shop.example:443",
+}
 
 
 def routes(
@@ -96,7 +107,12 @@ def test_a_stranger_is_told_what_is_missing(
 def test_the_one_permission_is_enough(method: str, path: str, action: str) -> None:
     make_task(name="task", cron="0 3 * * *")
     make_worker("worker")
+    Calendar.objects.create(name="calendar")
+    Queue.objects.create(name="queue")
+    Breaker.objects.create(target="shop.example:443")
+    alert = Alert.objects.create(kind="poison", raised_at=timezone.now())
     path = path.replace("/runs/1", f"/runs/{make_run().pk}")
+    path = path.replace("/alerts/1", f"/alerts/{alert.pk}")
     codename = ACTIONS[action].rpartition(".")[2]
     client = client_of(make_user("x", codename))
     response = getattr(client, method)(path, {} if method != "get" else None)

@@ -12,6 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from tasks_app import ledger
+from tasks_app.ledger import Doorbell
 from tasks_app.models import Project, TaskRun
 from tests.factories import claim, end, make_run, make_task, make_worker
 
@@ -26,7 +27,7 @@ def ids(response: Any) -> list[int]:
 
 
 def test_a_trigger_queues_a_run_and_tells_where_it_is(
-    admin: APIClient, rung: list[int], django_capture_on_commit_callbacks: Any
+    admin: APIClient, rung: list[Doorbell], django_capture_on_commit_callbacks: Any
 ) -> None:
     task = make_task(name="backup-db")
     with django_capture_on_commit_callbacks(execute=True):
@@ -51,7 +52,31 @@ def test_a_trigger_queues_a_run_and_tells_where_it_is(
     assert run["queued_seconds"] is None
     assert run["links"]["self"] == response["Location"]
     assert run["links"]["logs_text"] == response["Location"] + "/logs.txt"
-    assert rung == [run["id"]]
+    assert rung == [Doorbell("default", "")]
+
+
+def test_a_trigger_reads_the_task_once_and_its_run_never(
+    admin: APIClient, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    """Whatever hangs on the task: its schedule, its calendars, its parents."""
+    make_task(make_task(), name="x")
+    url = "/api/v1/tasks/x/runs"
+    admin.post(url)  # which reads the days of the unfinished runs
+    run_writes = 1 if connection.vendor == "postgresql" else 2  # with its event
+    savepoint = 2
+    with django_assert_num_queries(3 + run_writes + savepoint) as captured:
+        assert admin.post(url).status_code == 202
+    read = [query["sql"] for query in captured.captured_queries]
+    assert not any('FROM "tasks_app_taskrun"' in sql for sql in read)
+
+
+def test_a_trigger_answers_as_the_run_is_read(admin: APIClient) -> None:
+    make_task(name="x", overlap="skip", max_attempts=3, delivery="at_least_once")
+    for status in ("queued", "skipped"):
+        given = {"params": {"DAY": "monday", "n": 1.5}, "reason": "by hand"}
+        born = admin.post("/api/v1/tasks/x/runs", given).json()
+        assert born["status"] == status
+        assert born == admin.get(f"{URL}/{born['id']}").json()
 
 
 def test_a_trigger_needs_no_body(admin: APIClient) -> None:
@@ -144,7 +169,7 @@ def test_the_list_goes_by_cursor_and_counts_nothing(
     made = [make_run(task).pk for _ in range(5)][::-1]
     first = reader.get(URL, {"limit": 2})
     assert ids(first) == made[:2]
-    assert first.json().keys() == {"results", "next", "previous"}
+    assert first.json().keys() == {"results", "next", "previous", "searched_to"}
     assert first.json()["previous"] is None
     second = reader.get(first.json()["next"])
     assert ids(second) == made[2:4]
@@ -165,7 +190,7 @@ def test_the_list_costs_the_same_for_any_number_of_runs(
 ) -> None:
     for _ in range(6):
         end(make_run(make_task()))
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(2):
         assert len(ids(admin.get(URL))) == 6
 
 
@@ -268,7 +293,12 @@ def test_events_tell_what_happened(reader: APIClient) -> None:
 def test_cancel_is_immediate_for_a_queued_run(admin: APIClient) -> None:
     run = make_run()
     response = admin.post(f"{URL}/{run.pk}/cancel")
-    assert (response.status_code, response.json()) == (200, {"status": "cancelled"})
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "cancelled",
+        "cancelled": [run.pk],
+        "cancel_requested": [],
+    }
     response = admin.post(f"{URL}/{run.pk}/cancel")
     assert response.status_code == 409
     assert response.json()["code"] == "run_already_finished"
@@ -280,7 +310,11 @@ def test_cancel_of_a_running_run_is_a_request(admin: APIClient) -> None:
     for _ in range(2):
         response = admin.post(f"{URL}/{run.pk}/cancel")
         assert response.status_code == 202
-        assert response.json() == {"status": "cancel_requested"}
+        assert response.json() == {
+            "status": "cancel_requested",
+            "cancelled": [],
+            "cancel_requested": [run.pk],
+        }
     assert admin.get(f"{URL}/{run.pk}").json()["cancel_requested_at"]
 
 
@@ -297,6 +331,25 @@ def test_a_finished_run_can_be_run_again(admin: APIClient) -> None:
     assert again["trigger"] == "rerun"
     assert again["rerun_of"] == run.pk
     assert again["params"] == {"A": "1"}
+
+
+def test_a_workflow_is_run_again_from_what_failed(admin: APIClient) -> None:
+    parent = make_task()
+    child = make_task(parent)
+    root = end(make_run(parent))
+    address = f"{URL}/{root.pk}/rerun"
+    failed = end(child.runs.get(), "failed")
+    response = admin.post(address, {"from": "failed"}, format="json")
+    again = response.json()
+    assert response.status_code == 202, again
+    assert (again["task"]["id"], again["rerun_of"]) == (child.pk, failed.pk)
+    response = admin.post(address, {"from": "start"}, format="json")
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["pointer"] == "/from"
+    end(TaskRun.objects.get(pk=again["id"]))
+    response = admin.post(again["links"]["rerun"], {"from": "failed"}, format="json")
+    assert response.status_code == 409
+    assert response.json()["code"] == "nothing_failed"
 
 
 def test_a_run_of_a_deleted_task_stays_and_is_not_repeated(admin: APIClient) -> None:

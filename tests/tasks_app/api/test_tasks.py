@@ -11,8 +11,8 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from tasks_app.choices import TaskStatus
-from tasks_app.models import Project, Task, TaskRun
-from tests.factories import end, make_run, make_task
+from tasks_app.models import Calendar, Project, Task, TaskRun, TaskVersion
+from tests.factories import backdate, end, make_run, make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -45,6 +45,8 @@ def test_create_answers_with_the_task_and_where_it_is(admin: APIClient) -> None:
     assert task["status"] == "active"
     assert task["version"] == 1
     assert task["delivery"] == "at_most_once"
+    assert task["priority"] == 5
+    assert task["overlap"] == "allow"
     assert task["retry"] == {
         "max_attempts": 1,
         "backoff": "exponential",
@@ -216,6 +218,55 @@ BAD = [
     ({"depends_on": [{"task": None}]}, "/depends_on/0/task", "null"),
     ({"depends_on": [{}]}, "/depends_on/0/task", "required"),
     ({"depends_on": {"task": 1}}, "/depends_on", "not_a_list"),
+    ({"priority": 10}, "/priority", "max_value"),
+    ({"priority": -1}, "/priority", "min_value"),
+    ({"priority": "5"}, "/priority", "invalid"),
+    ({"overlap": "cancel"}, "/overlap", "invalid_choice"),
+    ({"max_concurrency": 0}, "/max_concurrency", "min_value"),
+    (
+        {"overlap": "allow", "max_concurrency": 2},
+        "/max_concurrency",
+        "overlap_is_allow",
+    ),
+    ({"max_queued": 0}, "/max_queued", "min_value"),
+    ({"rate_limit": {"runs": 1}}, "/rate_limit/per_seconds", "required"),
+    (
+        {"rate_limit": {"runs": 0, "per_seconds": 1}},
+        "/rate_limit/runs",
+        "min_value",
+    ),
+    (
+        {"rate_limit": {"runs": 1, "per_seconds": 86_401}},
+        "/rate_limit/per_seconds",
+        "max_value",
+    ),
+    ({"rate_limit": "10/m"}, "/rate_limit", "invalid"),
+    (
+        {"schedule": {"cron": "@daily", "jitter_seconds": -1}},
+        "/schedule/jitter_seconds",
+        "min_value",
+    ),
+    ({"calendars": ["none"]}, "/calendars/0", "unknown_calendar"),
+    ({"calendars": [5]}, "/calendars/0", "not_a_string"),
+    ({"calendars": "none"}, "/calendars", "not_a_list"),
+    ({"trigger_rule": "none_failed"}, "/trigger_rule", "invalid_choice"),
+    ({"placement": "worker"}, "/worker_name", "required"),
+    ({"worker_name": "w"}, "/worker_name", "not_with_placement"),
+    (
+        {"placement": "worker", "worker_name": "w", "match": "gpu"},
+        "/match",
+        "not_with_placement",
+    ),
+    (
+        {"placement": "broadcast", "max_concurrency": 1},
+        "/max_concurrency",
+        "not_with_broadcast",
+    ),
+    ({"match": "gpu cpu"}, "/match", "no_operator"),
+    ({"match": "x" * 501}, "/match", "max_length"),
+    ({"pause_after_failures": 0}, "/pause_after_failures", "min_value"),
+    ({"retention_days": 36501}, "/retention_days", "max_value"),
+    ({"target": "x:80"}, "/target", "unknown_field"),
 ]
 
 
@@ -406,15 +457,119 @@ def test_dependencies_are_named_by_id_or_by_name(admin: APIClient) -> None:
     first, second = make_task(name="first"), make_task(name="second")
     task = create(
         admin,
-        depends_on=[{"task": first.pk}, {"task": "second", "condition": "failure"}],
+        depends_on=[{"task": first.pk}, {"task": "second"}],
+        trigger_rule="all_done",
     )
     assert task["depends_on"] == [
-        {"task": {"id": first.pk, "name": "first"}, "condition": "success"},
-        {"task": {"id": second.pk, "name": "second"}, "condition": "failure"},
+        {"task": {"id": first.pk, "name": "first"}},
+        {"task": {"id": second.pk, "name": "second"}},
     ]
+    assert task["trigger_rule"] == "all_done"
     response = admin.patch(f"{URL}/first", {"depends_on": [{"task": "backup-db"}]})
     assert codes(response) == {"/depends_on/0/task": "cycle"}
     assert admin.patch(f"{URL}/backup-db", {"depends_on": []}).json()["version"] == 1
+
+
+POLICIES = {
+    "priority": 9,
+    "overlap": "skip",
+    "max_concurrency": 2,
+    "max_queued": 50,
+    "rate_limit": {"runs": 10, "per_seconds": 3600},
+    "calendars": ["nights"],
+    "trigger_rule": "any_success",
+    "placement": "least_loaded",
+    "worker_name": "",
+    "match": "gpu and not spot",
+    "pause_after_failures": 5,
+    "retention_days": 0,
+}
+
+
+def test_policies_go_in_as_they_come_out(admin: APIClient) -> None:
+    Calendar.objects.create(name="nights")
+    task = create(
+        admin,
+        **POLICIES,
+        schedule={"cron": "0 3 * * *", "jitter_seconds": 300},
+    )
+    assert {name: task[name] for name in POLICIES} == POLICIES
+    assert task["schedule"]["jitter_seconds"] == 300
+    again = {**SHELL, **{name: task[name] for name in POLICIES}}
+    schedule = {"cron": "0 3 * * *", "jitter_seconds": 300}
+    assert admin.put(f"{URL}/backup-db", {**again, "schedule": schedule}).json()[
+        "version"
+    ] == (1)
+
+
+def test_a_task_without_policies_has_the_defaults(admin: APIClient) -> None:
+    Calendar.objects.create(name="nights")
+    create(admin, **POLICIES)
+    task = admin.put(f"{URL}/backup-db", SHELL).json()
+    assert {name: task[name] for name in POLICIES} == {
+        "priority": 5,
+        "overlap": "allow",
+        "max_concurrency": None,
+        "max_queued": None,
+        "rate_limit": None,
+        "calendars": [],
+        "trigger_rule": "all_success",
+        "placement": "any",
+        "worker_name": "",
+        "match": "",
+        "pause_after_failures": None,
+        "retention_days": None,
+    }
+    assert task["target"] == ""
+
+
+def test_putting_only_a_limit_lets_runs_wait_as_for_a_new_task(
+    admin: APIClient,
+) -> None:
+    create(admin, overlap="skip")
+    task = admin.put(f"{URL}/backup-db", {**SHELL, "max_concurrency": 3}).json()
+    assert (task["overlap"], task["max_concurrency"]) == ("queue", 3)
+
+
+def test_a_rate_limit_is_replaced_as_a_whole_or_ended(admin: APIClient) -> None:
+    create(admin, rate_limit={"runs": 5, "per_seconds": 10})
+    changed = admin.patch(
+        f"{URL}/backup-db", {"rate_limit": {"runs": 7, "per_seconds": 20}}
+    ).json()
+    assert changed["rate_limit"] == {"runs": 7, "per_seconds": 20}
+    response = admin.patch(f"{URL}/backup-db", {"rate_limit": {"runs": 7}})
+    assert codes(response) == {"/rate_limit/per_seconds": "required"}
+    ended = admin.patch(f"{URL}/backup-db", {"rate_limit": None}).json()
+    assert ended["rate_limit"] is None
+
+
+def test_an_http_task_tells_its_target(admin: APIClient) -> None:
+    task = create(admin, executor="http", command="https://Shop.example/x")
+    assert task["target"] == "shop.example:443"
+
+
+def test_a_version_tells_the_policies(admin: APIClient) -> None:
+    Calendar.objects.create(name="nights")
+    create(admin, **POLICIES, schedule={"cron": "0 3 * * *", "jitter_seconds": 300})
+    (version,) = admin.get(f"{URL}/backup-db/versions").json()["results"]
+    definition = version["definition"]
+    assert definition["rate_limit"] == {"runs": 10, "per_seconds": 3600}
+    assert definition["schedule"]["jitter_seconds"] == 300
+    assert definition["match"] == "gpu and not spot"
+
+
+def test_a_version_of_before_the_policies_can_be_read(admin: APIClient) -> None:
+    create(admin, **NIGHTLY)
+    version = TaskVersion.objects.get()
+    for name in ("jitter_seconds", "rate_limit_runs", "rate_limit_seconds", "overlap"):
+        del version.definition[name]
+    version.save()
+    (shown,) = admin.get(f"{URL}/backup-db/versions").json()["results"]
+    assert shown["definition"]["rate_limit"] is None
+    assert shown["definition"]["schedule"]["misfire"] == "latest"
+
+
+# --- pause and resume ----------------------------------------------------------------
 
 
 def test_pause_and_resume(admin: APIClient) -> None:
@@ -427,7 +582,41 @@ def test_pause_and_resume(admin: APIClient) -> None:
     resumed = admin.post(f"{URL}/backup-db/resume/").json()
     assert resumed["status"] == "active"
     assert resumed["next_fire_at"]
+    assert resumed["missed"] == 0
     assert admin.post(f"{URL}/backup-db/pause", {"why": 1}).status_code == 400
+    response = admin.post(f"{URL}/backup-db/resume", {"dry": True})
+    assert codes(response) == {"/dry": "unknown_field"}
+    response = admin.post(f"{URL}/backup-db/resume", {"dry_run": "yes"})
+    assert codes(response) == {"/dry_run": "invalid"}
+
+
+def test_a_resume_can_be_looked_at_first(admin: APIClient) -> None:
+    task = make_task(name="x", cron="0 * * * *", misfire="latest")
+    admin.post(f"{URL}/x/pause")
+    backdate(task, 4 * 3600)
+
+    outlook = admin.post(f"{URL}/x/resume", {"dry_run": True}).json()
+    assert set(outlook) == {"missed", "will_run", "will_skip", "next_fire_at"}
+    assert (outlook["missed"], outlook["will_run"], outlook["will_skip"]) == (4, 1, 3)
+    assert admin.get(f"{URL}/x").json()["status"] == "paused"
+    assert TaskRun.objects.count() == 0
+
+    resumed = admin.post(f"{URL}/x/resume").json()
+    assert resumed["status"] == "active"
+    assert {name: resumed[name] for name in outlook} == outlook
+    assert TaskRun.objects.filter(status="skipped").count() == 3
+    assert admin.post(f"{URL}/x/resume").json()["missed"] == 0
+
+
+def test_a_task_that_paused_itself_says_why(admin: APIClient) -> None:
+    create(admin, pause_after_failures=1)
+    end(make_run(Task.objects.get()), "failed")
+    task = admin.get(f"{URL}/backup-db").json()
+    assert (task["status"], task["status_reason"]) == (
+        "paused",
+        "its last 1 runs failed",
+    )
+    assert admin.post(f"{URL}/backup-db/resume").json()["status_reason"] == ""
 
 
 # --- entity tags ---------------------------------------------------------------------
@@ -570,8 +759,8 @@ def test_the_list_costs_the_same_for_any_number_of_tasks(
     parent = make_task()
     for minute in range(8):
         end(make_run(make_task(parent, cron=f"{minute} 3 * * *")))
-    # count, tasks, dependencies, last runs
-    with django_assert_num_queries(4):
+    # count, tasks, dependencies, calendars, numbers of last runs, last runs
+    with django_assert_num_queries(6):
         body = admin.get(URL).json()
     assert body["results"][-1]["last_run"]["status"] == "succeeded"
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import chain
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from tasks_app import ledger
-from tasks_app.ledger import Finish, Lease, LogChunk
+from tasks_app.ledger import Claimant, Finish, Lease, LogChunk, LogCut
 from tasks_app.models import RunEvent, RunLog, TaskRun
 from tests.factories import (
+    ask,
     claim,
     end,
     heartbeat,
@@ -21,6 +23,7 @@ from tests.factories import (
     make_worker,
     shift,
 )
+from workers_app.models import WorkerInfo
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +36,7 @@ class TestClaim:
     def test_it_starts_the_next_attempt_under_a_lease(self) -> None:
         run, worker = make_run(params={"day": "monday"}), make_worker()
 
-        (claimed,) = ledger.claim([run.pk], worker.pk)
+        (claimed,) = ask(worker=worker)
 
         run.refresh_from_db()
         assert (run.status, run.attempt, run.worker_id) == ("running", 1, worker.pk)
@@ -46,25 +49,40 @@ class TestClaim:
     def test_a_run_is_claimed_once(self) -> None:
         run = make_run()
         claim(run)
-        assert ledger.claim([run.pk], make_worker().pk) == []
+        assert ask() == []
 
     def test_a_run_that_is_not_due_is_not_claimed(self) -> None:
         run = make_run()
         shift(TaskRun, run.pk, -60, "due_at")
-        assert ledger.claim([run.pk], make_worker().pk) == []
+        assert ask() == []
 
     def test_a_run_past_its_start_deadline_is_not_claimed(self) -> None:
         run = make_run(make_task(start_deadline_seconds=10))
         shift(TaskRun, run.pk, 11, "start_deadline_at")
-        assert ledger.claim([run.pk], make_worker().pk) == []
+        assert ask() == []
 
     def test_a_cancelled_run_is_not_claimed(self) -> None:
         run = make_run()
         ledger.cancel([run.pk], "user:test")
-        assert ledger.claim([run.pk], make_worker().pk) == []
+        assert ask() == []
 
-    def test_unknown_ids_claim_nothing(self) -> None:
-        assert ledger.claim([10**12, -1], make_worker().pk) == []
+    def test_another_queues_run_is_not_claimed(self) -> None:
+        make_run(make_task(queue="reports"))
+        assert ask() == []
+        assert ask(worker=make_worker(queues=["default", "reports"]))
+
+    def test_the_best_come_first_and_no_more_than_asked_for(self) -> None:
+        low, high = make_task(priority=1), make_task(priority=9)
+        runs = [make_run(task) for task in (low, high, low, high)]
+        order = [runs[1], runs[3], runs[0], runs[2]]
+        assert [run.run_id for run in ask(3)] == [run.pk for run in order[:3]]
+        assert [run.run_id for run in ask(3)] == [order[3].pk]
+
+    def test_a_draining_worker_claims_nothing(self) -> None:
+        run, worker = make_run(), make_worker()
+        WorkerInfo.objects.filter(pk=worker.pk).update(is_draining=True)
+        assert ask(worker=worker) == []
+        assert claim(run).attempt == 1
 
     def test_a_run_keeps_the_definition_that_it_was_made_with(self) -> None:
         from tasks_app.services.tasks import task_update  # noqa: PLC0415
@@ -109,6 +127,41 @@ class TestHeartbeat:
         worker.refresh_from_db()
         age = ledger.database_now() - worker.last_heartbeat
         assert age < timedelta(seconds=50)
+
+    @pytest.mark.parametrize("is_at_work", [True, False])
+    def test_it_learns_whether_to_drain(self, *, is_at_work: bool) -> None:
+        worker = make_worker()
+        claimed = [claim(make_run(), worker)] if is_at_work else []
+        leases = [Lease(run.run_id, run.attempt) for run in claimed]
+        assert not heartbeat(worker, *leases).is_draining
+
+        WorkerInfo.objects.filter(pk=worker.pk).update(is_draining=True)
+
+        answer = heartbeat(worker, *leases)
+        assert answer.is_draining
+        assert not answer.gone
+
+    @pytest.mark.parametrize("runs", [0, 2])
+    def test_it_is_one_statement(
+        self, runs: int, django_assert_max_num_queries: Any
+    ) -> None:
+        worker = make_worker()
+        claimed = [claim(make_run(), worker) for _ in range(runs)]
+        leases = [Lease(run.run_id, run.attempt) for run in claimed]
+        # SQLite writes in no CTE, and takes two in a savepoint or a transaction.
+        most = 1 if connection.vendor == "postgresql" or not runs else 4
+        with django_assert_max_num_queries(most):
+            heartbeat(worker, *leases)
+
+    def test_a_worker_whose_row_is_gone_keeps_its_leases(self) -> None:
+        worker = make_worker()
+        claimed = claim(make_run(), worker)
+        WorkerInfo.objects.filter(pk=worker.pk).delete()
+
+        answer = heartbeat(worker, Lease(claimed.run_id, claimed.attempt))
+
+        assert not answer.gone
+        assert not answer.is_draining
 
 
 class TestFinish:
@@ -167,7 +220,7 @@ class TestFinish:
         end(run, "failed", retry_seconds=60.0)
         assert (run.status, run.attempt, run.completed_at) == ("queued", 1, None)
         assert run.due_at > ledger.database_now() + timedelta(seconds=50)
-        assert ledger.claim([run.pk], make_worker().pk) == []
+        assert ask() == []
         assert kinds(run)[-1] == "retried"
         shift(TaskRun, run.pk, 61, "due_at")
         assert claim(run).attempt == 2
@@ -185,12 +238,12 @@ class TestFinish:
         for run in runs:
             claim(run)
         accepted = ledger.finish(
-            [Finish(run.pk, 1, "failed", exit_code=run.pk) for run in runs]
+            [Finish(run.pk, 1, "failed", exit_code=run.pk % 1000) for run in runs]
         )
         assert len(accepted) == 5
         for run in runs:
             run.refresh_from_db()
-            assert run.exit_code == run.pk
+            assert run.exit_code == run.pk % 1000
 
 
 class TestLogs:
@@ -205,19 +258,39 @@ class TestLogs:
             ("stderr", "oh\n"),
         ]
 
+    def test_a_cut_deletes_the_middle_and_says_how_much_it_was(self) -> None:
+        run = make_run()
+        texts = ["head", None, "old", "older", "tail"]
+        ledger.append_logs(
+            [
+                LogChunk(run.pk, 1, seq, "stdout", text)
+                for seq, text in enumerate(texts, 1)
+                if text
+            ]
+        )
+        ledger.cut_logs([LogCut(run.pk, 1, 2, 3, 3)])
+        for _ in range(2):
+            ledger.cut_logs([LogCut(run.pk, 1, 2, 4, 8)])
+        rows = RunLog.objects.filter(run=run).order_by("seq")
+        assert [(row.seq, row.text) for row in rows] == [
+            (1, "head"),
+            (2, "\n[8 bytes of output were cut here]\n"),
+            (5, "tail"),
+        ]
+
 
 @pytest.mark.usefixtures("committed")
 class TestManyClaimers:
-    def test_twenty_claimers_of_one_run_have_one_winner(self) -> None:
+    def test_twenty_claimers_of_the_same_runs_have_one_winner_each(self) -> None:
         runs = [make_run() for _ in range(10)]
         workers = [make_worker() for _ in range(20)]
 
         def claim_all(worker_id: int) -> list[int]:
             try:
                 return [
-                    claimed.run_id
-                    for run in runs
-                    for claimed in ledger.claim([run.pk], worker_id)
+                    run.run_id
+                    for _ in runs
+                    for run in ledger.claim(Claimant(worker_id, ("default",)), 1)
                 ]
             finally:
                 connection.close()

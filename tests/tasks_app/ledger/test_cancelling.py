@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tasks_app import ledger
-from tasks_app.ledger import CancelAnswer, Finish
-from tests.factories import claim, end, make_run
+from tasks_app.ledger import CancelAnswer, Doorbell, Finish
+from tests.factories import claim, end, make_run, make_worker
 
 pytestmark = pytest.mark.django_db
 
@@ -26,6 +26,18 @@ def test_a_running_run_is_flagged_for_its_worker() -> None:
     run.refresh_from_db()
     assert run.status == "running"
     assert run.cancel_requested_at
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_worker_of_runs_that_are_to_stop_is_rung_for_once(
+    rung: list[Doorbell],
+) -> None:
+    worker, runs = make_worker(), [make_run(), make_run()]
+    for run in runs:
+        claim(run, worker)
+    rung.clear()
+    ledger.cancel([run.pk for run in (*runs, make_run())], "user:ann")
+    assert [bell for bell in rung if bell.worker_id] == [Doorbell("", "", worker.pk)]
 
 
 def test_asking_twice_is_the_same_as_asking_once() -> None:

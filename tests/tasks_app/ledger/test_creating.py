@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 
 from tasks_app import ledger
+from tasks_app.ledger import Doorbell
 from tasks_app.models import RunEvent, Task, TaskRun
 from tasks_app.services.tasks import task_pause
 from tests.factories import backdate, make_run, make_task
@@ -150,6 +151,6 @@ class TestSeveralPlanners:
             gaps = {b - a for a, b in pairwise(times)}
             assert gaps <= {timedelta(seconds=1)}
 
-    def test_ready_runs_are_told_after_the_commit(self, rung: list[int]) -> None:
+    def test_ready_runs_are_told_after_the_commit(self, rung: list[Doorbell]) -> None:
         run = make_run()
-        assert rung == [run.pk]
+        assert rung == [Doorbell(run.queue, "")]

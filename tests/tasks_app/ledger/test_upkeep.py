@@ -7,7 +7,15 @@ import pytest
 from tasks_app import ledger
 from tasks_app.ledger import Lease
 from tasks_app.models import RunEvent, TaskRun
-from tests.factories import claim, heartbeat, make_run, make_task, make_worker, shift
+from tests.factories import (
+    ask,
+    claim,
+    heartbeat,
+    make_run,
+    make_task,
+    make_worker,
+    shift,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -24,8 +32,8 @@ class TestReap:
         run = lose(make_run())
         assert ledger.reap() == 1
         run.refresh_from_db()
-        assert (run.status, run.reason) == ("lost", "lost")
-        assert ledger.claim([run.pk], make_worker().pk) == []
+        assert (run.status, run.reason) == ("lost", "lost_at_start")
+        assert ask() == []
 
     def test_an_at_least_once_run_is_started_again(self) -> None:
         run = lose(make_run(make_task(max_attempts=2, retry_initial_seconds=0)))

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from tasks_app.rules.dependencies import (
     RUN,
-    WAIT,
-    Condition,
-    ParentState,
+    Parent,
+    TriggerRule,
     find_cycle,
     join_decision,
+    status_of_shards,
+    topmost,
 )
 from tasks_app.rules.states import TERMINAL
 
@@ -70,64 +71,131 @@ def test_a_chain_of_ten_thousand_needs_no_recursion() -> None:
     assert len(find_cycle(chain, (10_000, 0)) or []) == 10_002
 
 
-HOLDS = {
-    # condition  the terminal statuses that satisfy it
-    "success": {"succeeded"},
-    "failure": {"failed", "timed_out", "lost"},
-    "done": TERMINAL,
-}
+DECISIONS = [
+    # rule          how the parents stand       decision
+    ("all_success", "succeeded", "run"),
+    ("all_success", "succeeded succeeded", "run"),
+    ("all_success", "succeeded running", "wait"),
+    ("all_success", "failed running", "wait"),  # no early skip
+    ("all_success", "failed -", "wait"),
+    ("all_success", "succeeded failed", "skip"),
+    ("all_success", "succeeded skipped", "skip"),
+    ("any_success", "succeeded running", "run"),  # at once
+    ("any_success", "succeeded -", "run"),
+    ("any_success", "failed succeeded", "run"),
+    ("any_success", "failed queued", "wait"),
+    ("any_success", "failed skipped", "skip"),
+    ("all_done", "failed skipped succeeded", "run"),
+    ("all_done", "failed running", "wait"),
+    ("all_failed", "failed timed_out lost", "run"),
+    ("all_failed", "failed running", "wait"),
+    ("all_failed", "succeeded running", "wait"),
+    ("all_failed", "failed succeeded", "skip"),
+    ("all_failed", "failed cancelled", "skip"),
+    ("all_failed", "expired", "skip"),
+]
+
+
+def _parents(statuses: str) -> dict[int, Parent]:
+    return {
+        number: Parent(name, None if status == "-" else status)
+        for number, (name, status) in enumerate(
+            zip("abcdefgh", statuses.split(), strict=False)
+        )
+    }
+
+
+@pytest.mark.parametrize(("rule", "statuses", "action"), DECISIONS)
+def test_a_trigger_rule_decides_about_a_join(
+    rule: TriggerRule, statuses: str, action: str
+) -> None:
+    assert join_decision(rule, _parents(statuses)).action == action
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
-@pytest.mark.parametrize("condition", ["success", "failure", "done"])
-def test_a_condition_holds_for_its_statuses_only(
-    condition: Condition, status: str
+def test_an_end_is_a_success_a_failure_or_neither(status: str) -> None:
+    def runs(rule: TriggerRule) -> bool:
+        return join_decision(rule, _parents(status)) == RUN
+
+    assert runs("all_success") is runs("any_success") is (status == "succeeded")
+    assert runs("all_failed") is (status in {"failed", "timed_out", "lost"})
+    assert runs("all_done")
+
+
+REASONS = [
+    # rule          parents                   reason
+    (
+        "all_success",
+        "succeeded timed_out",
+        "parent 'b' ended timed_out: the trigger rule is all_success",
+    ),
+    (
+        "any_success",
+        "failed skipped",
+        "parent 'a' ended failed, parent 'b' ended skipped:"
+        " the trigger rule is any_success",
+    ),
+    (
+        "all_failed",
+        "succeeded failed",
+        "parent 'a' ended succeeded: the trigger rule is all_failed",
+    ),
+    ("all_done", "failed running", "waits: parent 'b' is running"),
+    ("all_done", "- failed", "waits: parent 'a' has not begun"),
+]
+
+
+@pytest.mark.parametrize(("rule", "statuses", "reason"), REASONS)
+def test_a_skip_and_a_wait_name_the_parents(
+    rule: TriggerRule, statuses: str, reason: str
 ) -> None:
-    decision = join_decision({1: ParentState("load", condition, status)})
-
-    assert (decision == RUN) is (status in HOLDS[condition])
+    assert join_decision(rule, _parents(statuses)).reason == reason
 
 
-def _parent(name: str, condition: Condition, status: str | None) -> ParentState:
-    return ParentState(name, condition, status)
+def test_a_reason_fits_its_column_however_many_parents_there_are() -> None:
+    parents = {number: Parent("n" * 200, "timed_out") for number in range(1000)}
+
+    reason = join_decision("all_success", parents).reason
+
+    assert "and 997 more" in reason
+    assert len(reason) <= 500
+
+
+def test_a_trigger_rule_without_parents_starts_nothing_by_accident() -> None:
+    with pytest.raises(ValueError, match="at least one parent"):
+        join_decision("all_done", {})
 
 
 @pytest.mark.parametrize(
-    ("parents", "action"),
+    ("tasks", "top"),
     [
-        ([("a", "success", "succeeded"), ("b", "failure", "failed")], "run"),
-        ([("a", "success", "succeeded"), ("b", "success", None)], "wait"),
-        ([("a", "success", "succeeded"), ("b", "success", "running")], "wait"),
-        ([("a", "success", "failed"), ("b", "success", None)], "wait"),
-        ([("a", "success", "failed"), ("b", "success", "succeeded")], "skip"),
-        ([("a", "done", "cancelled"), ("b", "done", "skipped")], "run"),
+        ([1, 2, 4], {1}),
+        ([2, 3], {2, 3}),
+        ([2, 3, 4], {2, 3}),
+        ([4, 9], {4, 9}),
+        ([], set()),
     ],
 )
-def test_a_join_waits_for_all_then_runs_or_skips(
-    parents: list[tuple[str, Condition, str | None]], action: str
+def test_topmost_are_those_that_no_other_leads_to(
+    tasks: list[int], top: set[int]
 ) -> None:
-    states = {n: _parent(*parent) for n, parent in enumerate(parents)}
-
-    assert join_decision(states).action == action
+    assert topmost(DIAMOND, tasks) == top
 
 
-def test_a_skip_names_the_parent_and_both_sides() -> None:
-    decision = join_decision(
-        {
-            1: _parent("extract", "success", "succeeded"),
-            2: _parent("load", "success", "timed_out"),
-        }
-    )
-
-    assert decision.reason == (
-        "parent 'load' ended timed_out, the dependency asks for success"
-    )
-
-
-def test_waiting_and_running_need_no_reason() -> None:
-    assert WAIT.reason == RUN.reason == ""
-
-
-def test_a_join_without_parents_is_not_started_by_accident() -> None:
-    with pytest.raises(ValueError, match="at least one parent"):
-        join_decision({})
+@pytest.mark.parametrize(
+    ("statuses", "status"),
+    [
+        ("", None),
+        ("succeeded", "succeeded"),
+        ("skipped", "skipped"),
+        ("succeeded succeeded", "succeeded"),
+        ("succeeded running failed", "running"),
+        ("cancelled cancelled", "cancelled"),
+        ("succeeded failed", "failed"),
+        ("succeeded cancelled", "failed"),
+    ],
+)
+def test_a_broadcast_has_ended_when_all_of_it_has(
+    statuses: str, status: str | None
+) -> None:
+    assert status_of_shards(statuses.split()) == status

@@ -17,6 +17,7 @@ from tasks_app.rules.schedules import (
     count_fires,
     describe,
     fires_between,
+    fires_due,
     newest_fires,
     next_fire,
     next_fires,
@@ -25,6 +26,7 @@ from tasks_app.rules.schedules import (
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KYIV = ZoneInfo("Europe/Kyiv")
+SECOND = timedelta(seconds=1)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 YEAR_1 = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
 YEAR_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12)))
@@ -219,6 +221,11 @@ def test_all_ways_to_ask_for_fires_agree(
     assert count_fires(schedule, after, until) == len(fires)
     assert count_fires(schedule, after, until, cap=limit) == min(limit, len(fires))
     assert next_fires(schedule, after, len(fires)) == fires
+    cursor = fires[0] if fires else after + SECOND
+    following = next_fire(schedule, max(until, cursor - SECOND))
+    assert fires_due(schedule, cursor, until, len(fires) + 1) == (fires, following)
+    assert all(schedule.fires_at(fire) for fire in fires)
+    assert not any(schedule.fires_at(fire + SECOND) for fire in fires)
 
 
 def test_an_ended_schedule_gives_the_fires_it_has() -> None:

@@ -8,13 +8,19 @@ import pytest
 
 from tasks_app.errors import (
     InvalidInput,
+    NothingFailed,
     RunAlreadyFinished,
     RunNotFinished,
     TaskDeleted,
 )
 from tasks_app.ledger import CancelAnswer
 from tasks_app.models import TaskRun
-from tasks_app.services.runs import run_cancel, run_rerun, run_trigger
+from tasks_app.services.runs import (
+    run_cancel,
+    run_rerun,
+    run_rerun_failed,
+    run_trigger,
+)
 from tasks_app.services.tasks import task_delete, task_pause, task_update
 from tests.factories import end, make_run, make_task
 
@@ -53,6 +59,7 @@ class TestTrigger:
             ({"x": "\ud800"}, "x", "bad_unicode"),
             ({"x": "y" * 131_072}, "x", "too_long"),
             ({f"p{n}": n for n in range(101)}, "", "too_many"),
+            ({"Parent_Results": {}}, "Parent_Results", "reserved"),
         ],
     )
     def test_a_parameter_that_cannot_reach_the_job_is_named(
@@ -74,8 +81,18 @@ class TestCancel:
 
     def test_a_queued_run_is_cancelled(self) -> None:
         run = make_run()
-        answer = run_cancel(run_id=run.pk, actor="user:ann")
-        assert answer is CancelAnswer.CANCELLED
+        answers = run_cancel(run_id=run.pk, actor="user:ann")
+        assert answers == {run.pk: CancelAnswer.CANCELLED}
+
+    def test_a_root_that_has_ended_is_cancelled_for_what_lives_below_it(self) -> None:
+        parent = make_task()
+        child = make_task(parent)
+        root = end(make_run(parent))
+        run = child.runs.get()
+        answers = run_cancel(run_id=root.pk, actor="user:ann")
+        assert answers == {run.pk: CancelAnswer.CANCELLED}
+        with pytest.raises(RunAlreadyFinished):
+            run_cancel(run_id=root.pk, actor="user:ann")
 
 
 class TestRerun:
@@ -91,3 +108,41 @@ class TestRerun:
     def test_an_unfinished_run_is_not_run_again(self) -> None:
         with pytest.raises(RunNotFinished):
             run_rerun(run=make_run(), actor="user:ann")
+
+
+class TestRerunFailed:
+    """What it makes is told in tests/tasks_app/ledger/test_downstream.py."""
+
+    def test_it_begins_at_the_root_of_a_workflow(self) -> None:
+        parent = make_task()
+        child = make_task(parent)
+        root = end(make_run(parent))
+        with pytest.raises(InvalidInput) as caught:
+            run_rerun_failed(run=end(child.runs.get(), "failed"), actor="user:ann")
+        (error,) = caught.value.errors
+        assert (error.path, error.code) == (("from",), "not_a_root")
+        assert f"run {root.pk}" in error.message
+
+    def test_a_workflow_that_goes_on_names_the_run_that_does(self) -> None:
+        parent = make_task()
+        child = make_task(parent)
+        root = end(make_run(parent))
+        with pytest.raises(RunNotFinished, match=f"Run {child.runs.get().pk} "):
+            run_rerun_failed(run=root, actor="user:ann")
+
+    def test_without_a_failure_there_is_nothing_to_run(self) -> None:
+        parent = make_task()
+        make_task(parent, trigger_rule="all_failed")  # which is skipped
+        with pytest.raises(NothingFailed):
+            run_rerun_failed(run=end(make_run(parent)), actor="user:ann")
+        assert TaskRun.objects.count() == 2
+
+    def test_a_deleted_task_runs_nothing_again_of_its_workflow(self) -> None:
+        parent = make_task()
+        lasting, deleted = make_task(parent), make_task(parent)
+        root = end(make_run(parent))
+        end(lasting.runs.get(), "failed")
+        end(deleted.runs.get(), "failed")
+        task_delete(task_id=deleted.pk, actor="user:ann")
+        with pytest.raises(TaskDeleted):
+            run_rerun_failed(run=root, actor="user:ann")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django_celery_beat.models import PeriodicTask
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from tasks_app import ledger
 from tasks_app.errors import InvalidInput, TaskDeleted, VersionMismatch
-from tasks_app.models import Task, TaskRun
+from tasks_app.ledger.verifying import Verifier
+from tasks_app.models import Alert, Calendar, Task, TaskRun, TaskVersion
 from tasks_app.services.schedules import ScheduleInput
 from tasks_app.services.tasks import (
     ParentInput,
@@ -18,9 +22,10 @@ from tasks_app.services.tasks import (
     task_delete,
     task_pause,
     task_resume,
+    task_resume_preview,
     task_update,
 )
-from tests.factories import backdate, claim, make_run, make_task
+from tests.factories import backdate, claim, end, make_run, make_task, shift
 
 pytestmark = pytest.mark.django_db
 
@@ -173,22 +178,230 @@ class TestUpdate:
         assert (task.command, task.version) == ("true", 1)
 
 
+def paused_for_hours(hours: int, **values: Any) -> Task:
+    """An hourly task that was paused just before its last so many fires."""
+    task = make_task(cron="0 * * * *", **values)
+    task_pause(task_id=task.pk)
+    backdate(task, hours * 3600)
+    shift(TaskVersion, task.versions.get().pk, hours * 3600, "created_at")
+    return task
+
+
 class TestPause:
-    def test_a_resumed_task_fires_from_now_on(self) -> None:
-        task = make_task(interval_seconds=60)
+    def test_every_fire_of_a_pause_is_accounted_for(self) -> None:
+        task = make_task(interval_seconds=60, misfire="latest")
         task_pause(task_id=task.pk)
-        backdate(task, 3600)
+        backdate(task, 600.5)
+
         resumed = task_resume(task_id=task.pk)
-        assert resumed.status == "active"
-        assert resumed.next_fire_at
-        assert resumed.next_fire_at > ledger.database_now()
+
+        runs = TaskRun.objects.filter(task=task).order_by("scheduled_for")
+        statuses = [run.status for run in runs]
+        assert statuses == ["skipped"] * 9 + ["queued"]
+        assert resumed.outlook == ledger.PauseOutlook(
+            10, 1, 9, resumed.task.next_fire_at
+        )
+        assert resumed.task.status == "active"
+        assert resumed.task.next_fire_at
+        assert resumed.task.next_fire_at > ledger.database_now()
+        assert {run.reason for run in runs[:9]} == {
+            "missed during a pause: the newest fire runs in its place (misfire policy"
+            " latest)"
+        }
+
+    @pytest.mark.parametrize(
+        ("misfire", "queued", "skipped"),
+        [("latest", 1, 4), ("none", 0, 5), ("all", 5, 0)],
+    )
+    def test_a_fire_of_a_pause_is_missed_however_short_the_pause(
+        self, misfire: str, queued: int, skipped: int
+    ) -> None:
+        """Five seconds: well within the grace of a fire that is merely late."""
+        task = make_task(interval_seconds=1, misfire=misfire)
+        task_pause(task_id=task.pk)
+        backdate(task, 5.5)
+        outlook = task_resume(task_id=task.pk).outlook
+        assert (outlook.will_run, outlook.will_skip) in [
+            (queued, skipped),
+            (queued + (misfire == "all"), skipped + (misfire != "all")),  # a slow run
+        ]
+
+    def test_the_preview_says_what_the_resume_does(self) -> None:
+        task = make_task(interval_seconds=3600, misfire="all")
+        task_pause(task_id=task.pk)
+        backdate(task, 5.5 * 3600)
+
+        preview = task_resume_preview(task_id=task.pk)
+
         assert not TaskRun.objects.exists()
+        assert Task.objects.get(pk=task.pk).status == "paused"
+        assert preview == task_resume(task_id=task.pk).outlook
+        assert preview.will_run == 5
+        ledger.plan()
+        assert TaskRun.objects.count() == 5
+
+    def test_what_an_overlap_policy_skips_at_the_resume_is_told(self) -> None:
+        task = make_task(interval_seconds=3600, misfire="all", overlap="skip")
+        task_pause(task_id=task.pk)
+        backdate(task, 3.5 * 3600)
+        outlook = task_resume(task_id=task.pk).outlook
+        assert (outlook.missed, outlook.will_run, outlook.will_skip) == (3, 1, 2)
+
+    def test_resuming_an_active_task_changes_nothing(self) -> None:
+        task = make_task(interval_seconds=60)
+        preview = task_resume_preview(task_id=task.pk)
+        resumed = task_resume(task_id=task.pk)
+        assert resumed.task.next_fire_at == task.next_fire_at
+        assert resumed.outlook == preview
+        assert preview.missed == 0
+
+    def test_a_resume_clears_the_reason_and_resolves_the_alert(self) -> None:
+        task = make_task(pause_after_failures=1)
+        end(make_run(task), "failed")
+        paused = Task.objects.get(pk=task.pk)
+        assert (paused.status, paused.status_reason) == (
+            "paused",
+            "its last 1 runs failed",
+        )
+        assert Alert.objects.open().filter(task=task).exists()
+
+        resumed = task_resume(task_id=task.pk).task
+
+        assert (resumed.status, resumed.status_reason) == ("active", "")
+        assert not Alert.objects.open().filter(task=task).exists()
+
+    def test_a_schedule_changed_in_a_pause_counts_from_the_change(self) -> None:
+        task = paused_for_hours(4, misfire="all")
+
+        task_update(
+            task_id=task.pk, values={}, schedule=ScheduleInput(interval_seconds=60)
+        )
+
+        dropped = TaskRun.objects.filter(task=task)
+        assert [run.status for run in dropped] == ["skipped"] * 4
+        assert all("the schedule was changed" in run.reason for run in dropped)
+        assert all(run.version.number == 1 for run in dropped)
+        resumed = task_resume(task_id=task.pk)
+        assert resumed.outlook.missed == 0
+        assert list(Verifier().findings(task.pk)) == []
+
+    def test_the_verifier_finds_nothing_wrong_with_a_pause(self) -> None:
+        task = paused_for_hours(5)
+        task_resume(task_id=task.pk)
+        verifier = Verifier()
+        assert list(verifier.findings(task.pk)) == []
+        assert verifier.checked.fires == 5
 
     def test_the_beat_row_shows_the_pause(self) -> None:
         task = task_pause(task_id=make_task(interval_seconds=60).pk)
         assert not PeriodicTask.objects.get(gnomon_task=task).enabled
         task_resume(task_id=task.pk)
         assert PeriodicTask.objects.get(gnomon_task=task).enabled
+
+
+class TestPolicies:
+    @pytest.mark.parametrize(
+        ("values", "overlap", "runs"),
+        [
+            ({}, "allow", None),
+            ({"max_concurrency": 3}, "queue", 3),
+            ({"overlap": "skip"}, "skip", 1),
+            ({"overlap": "replace", "max_concurrency": 2}, "replace", 2),
+        ],
+    )
+    def test_a_limit_implies_an_overlap_and_an_overlap_a_limit(
+        self, values: dict[str, Any], overlap: str, runs: int | None
+    ) -> None:
+        task = make_task(**values)
+        assert (task.overlap, task.max_concurrency) == (overlap, runs)
+
+    def test_allowing_overlap_again_takes_the_limit_away(self) -> None:
+        task = task_update(
+            task_id=make_task(max_concurrency=3).pk, values={"overlap": "allow"}
+        )
+        assert task.max_concurrency is None
+
+    def test_leaving_a_worker_forgets_its_name(self) -> None:
+        task = make_task(placement="worker", worker_name="w")
+        task = task_update(task_id=task.pk, values={"placement": "any"})
+        assert task.worker_name == ""
+
+    def test_a_match_is_kept_in_its_canonical_form(self) -> None:
+        assert make_task(match="(gpu)  AND not (eu)").match == "gpu and not eu"
+
+    def test_an_http_task_has_its_target(self) -> None:
+        task = make_task(executor="http", command="https://Shop.example/health")
+        assert task.target == "shop.example:443"
+        changed = task_update(
+            task_id=task.pk, values={"command": "http://other.example:81"}
+        )
+        assert changed.target == "other.example:81"
+        changed = task_update(
+            task_id=task.pk, values={"executor": "shell", "command": "true"}
+        )
+        assert changed.target == ""
+
+    @pytest.mark.parametrize(
+        ("values", "field", "code"),
+        [
+            (
+                {"overlap": "allow", "max_concurrency": 2},
+                "max_concurrency",
+                "overlap_is_allow",
+            ),
+            (
+                {"placement": "broadcast", "max_concurrency": 2},
+                "max_concurrency",
+                "not_with_broadcast",
+            ),
+            (
+                {"placement": "broadcast", "overlap": "skip"},
+                "max_concurrency",
+                "not_with_broadcast",
+            ),
+            ({"placement": "worker"}, "worker_name", "required"),
+            ({"worker_name": "w"}, "worker_name", "not_with_placement"),
+            (
+                {"placement": "worker", "worker_name": "w", "match": "gpu"},
+                "match",
+                "not_with_placement",
+            ),
+            ({"match": "gpu and"}, "match", "no_tag"),
+            ({"priority": 10}, "priority", "max_value"),
+            ({"jitter_seconds": 10**6}, "schedule.jitter_seconds", "max_value"),
+            ({"rate_limit_runs": 0}, "rate_limit.runs", "min_value"),
+        ],
+    )
+    def test_what_does_not_go_together_is_named(
+        self, values: dict[str, Any], field: str, code: str
+    ) -> None:
+        assert problems(**values) == {field: code}
+
+    def test_a_raised_limit_lets_runs_go_that_wait(self) -> None:
+        task = make_task(max_concurrency=1)
+        for _ in range(3):
+            make_run(task)
+        assert TaskRun.objects.filter(admission="admitted").count() == 1
+        task_update(task_id=task.pk, values={"max_concurrency": 2})
+        assert TaskRun.objects.filter(admission="admitted").count() == 2
+        task_update(task_id=task.pk, values={"overlap": "allow"})
+        assert not TaskRun.objects.filter(admission="held").exists()
+
+    def test_a_limit_given_later_holds_runs_that_wait(self) -> None:
+        task = make_task()
+        for _ in range(3):
+            make_run(task)
+        task_update(task_id=task.pk, values={"max_concurrency": 1})
+        assert TaskRun.objects.filter(admission="held").count() == 2
+
+    def test_calendars_are_replaced_as_a_whole(self) -> None:
+        one = Calendar.objects.create(name="one")
+        two = Calendar.objects.create(name="two")
+        task = make_task(calendars=[one])
+        task_update(task_id=task.pk, values={"calendars": [two]})
+        assert list(task.calendars.all()) == [two]
+        task_update(task_id=task.pk, values={"command": "false"})
+        assert list(task.calendars.all()) == [two]
 
 
 class TestDelete:
@@ -230,6 +443,58 @@ class TestDependencies:
     def test_dependencies_are_replaced_as_a_whole(self) -> None:
         one, two = make_task(), make_task()
         child = make_task(one)
-        task_update(task_id=child.pk, values={}, parents=[ParentInput(two.pk, "done")])
+        task_update(task_id=child.pk, values={}, parents=[ParentInput(two.pk)])
         (edge,) = child.parent_edges.all()
-        assert (edge.parent_id, edge.condition) == (two.pk, "done")
+        assert edge.parent_id == two.pk
+
+
+class TestRowsWritten:
+    """An edit writes its own rows, and none that other edits write as well."""
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            ({"description": "new"}, ["task"]),
+            ({"command": "false"}, ["task", "taskversion"]),
+            ({"name": "new"}, ["periodictask", "task"]),
+        ],
+    )
+    def test_a_change(self, values: dict[str, Any], expected: list[str]) -> None:
+        task = make_task(cron="0 3 * * *")
+        with CaptureQueriesContext(connection) as captured:
+            task_update(task_id=task.pk, values=values)
+        assert _written(captured) == expected
+
+    def test_a_new_schedule(self) -> None:
+        task = make_task(cron="0 3 * * *")
+        make_task(cron="0 4 * * *")
+        with CaptureQueriesContext(connection) as captured:
+            task_update(
+                task_id=task.pk, values={}, schedule=ScheduleInput(cron="0 4 * * *")
+            )
+        assert _written(captured) == ["periodictask", "task", "taskversion"]
+
+    def test_a_pause(self) -> None:
+        task = make_task(cron="0 3 * * *")
+        with CaptureQueriesContext(connection) as captured:
+            task_pause(task_id=task.pk)
+        assert _written(captured) == ["periodictask", "task"]
+
+    def test_none_has_beat_read_the_stock_entries_anew(self) -> None:
+        before = PeriodicTasks.last_change()
+        task = make_task(cron="17 3 * * *")
+        task_update(
+            task_id=task.pk, values={}, schedule=ScheduleInput(interval_seconds=7)
+        )
+        task_pause(task_id=task.pk)
+        task_delete(task_id=task.pk, actor="user:test")
+        assert PeriodicTasks.last_change() == before
+
+
+def _written(captured: CaptureQueriesContext) -> list[str]:
+    """The tables that were written, a mention for each statement."""
+    wrote = re.compile(
+        r'(?:INSERT INTO|UPDATE|DELETE FROM) "?[a-z_]+_(?:app|beat)_(\w+)'
+    )
+    found = [wrote.match(row["sql"].strip()) for row in captured.captured_queries]
+    return sorted(match[1] for match in found if match)

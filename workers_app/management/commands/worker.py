@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand
 
 class Command(BaseCommand):
     help = "Run a worker: claims runs and executes them until it is told to stop."
+    requires_system_checks = []  # they load every page; `make check` does them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", help="its name (default: celery@<host>)")

@@ -1,0 +1,1 @@
+"""The platform under faults, and whether its promises hold: `manage.py chaos`."""

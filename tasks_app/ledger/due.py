@@ -1,0 +1,107 @@
+"""The tasks that are due, as the planner reads them: values, in two statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
+from tasks_app.rules.schedules import Schedule, stored_schedule
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """What of a task decides about its fires. `version_id` is its current version's,
+    `has_calendars` says whether it or its project has a blackout calendar."""
+
+    id: int
+    version_id: int
+    queue: str
+    misfire: str
+    jitter_seconds: int
+    start_deadline_seconds: int | None
+    next_fire_at: datetime | None
+    has_calendars: bool
+    schedule: Schedule | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Tasks that were due at `now`, by the database's clock; their rows are locked."""
+
+    now: datetime
+    tasks: list[DueTask]
+
+
+def due_tasks(limit: int, task_ids: Sequence[int] | None) -> Due | None:
+    """Lock and read up to `limit` due tasks, all or of the given ones, by their cursor
+    and then by priority; None if none is due. In the caller's transaction. Rows that
+    another planner holds are passed over.
+    """
+    locked = _locked(limit, task_ids)
+    if not locked:
+        return None
+    # A statement of its own: it sees what was committed before the rows were locked.
+    rows = _read([row[1] for row in locked])
+    return Due(as_time(locked[0][0]), [_due_task(row) for row in rows])
+
+
+def _locked(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
+    sql = dialect()
+    chosen = "" if task_ids is None else f"AND t.id IN ({sql.ids()})"
+    params = [] if task_ids is None else [as_json(task_ids)]
+    return fetch(
+        f"""
+        WITH this AS MATERIALIZED (SELECT {sql.now} AS at)
+        SELECT (SELECT at FROM this), t.id FROM tasks_app_task t
+        WHERE t.status = 'active' AND t.next_fire_at <= (SELECT at FROM this) {chosen}
+        ORDER BY t.next_fire_at, t.priority DESC, t.id LIMIT %s {sql.skip_locked_task}
+        """,
+        *params,
+        limit,
+    )
+
+
+def _read(task_ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    return fetch(
+        f"""
+        SELECT t.id, v.id, t.queue, t.misfire, t.jitter_seconds,
+            t.start_deadline_seconds, t.next_fire_at,
+            EXISTS (SELECT 1 FROM tasks_app_task_calendars c WHERE c.task_id = t.id)
+            OR EXISTS (SELECT 1 FROM tasks_app_project_calendars c
+                WHERE c.project_id = t.project_id),
+            c.minute || ' ' || c.hour || ' ' || c.day_of_month || ' '
+                || c.month_of_year || ' ' || c.day_of_week,
+            t.timezone, i.period, i.every, o.clocked_time, s.start_time, s.expires
+        FROM tasks_app_task t
+        LEFT JOIN tasks_app_taskversion v
+            ON v.task_id = t.id AND v.number = t.version
+        LEFT JOIN django_celery_beat_periodictask s ON s.id = t.schedule_id
+        LEFT JOIN django_celery_beat_crontabschedule c ON c.id = s.crontab_id
+        LEFT JOIN django_celery_beat_intervalschedule i ON i.id = s.interval_id
+        LEFT JOIN django_celery_beat_clockedschedule o ON o.id = s.clocked_id
+        WHERE t.id IN ({dialect().ids()})
+        ORDER BY t.next_fire_at, t.priority DESC, t.id
+        """,
+        as_json(task_ids),
+    )
+
+
+def _due_task(row: tuple[Any, ...]) -> DueTask:
+    task_id, version_id, queue, misfire, jitter, patience, cursor, has, *rest = row
+    cron, timezone, period, every, *times = rest
+    at, start_at, end_at = (as_time(value) for value in times)
+    interval = timedelta(**{period: every}) if period else None
+    return DueTask(
+        id=task_id,
+        version_id=version_id,
+        queue=queue,
+        misfire=misfire,
+        jitter_seconds=jitter,
+        start_deadline_seconds=patience,
+        next_fire_at=as_time(cursor),
+        has_calendars=bool(has),
+        schedule=stored_schedule(cron, timezone, interval, at, start_at, end_at),
+    )

@@ -1,0 +1,96 @@
+"""Roll-ups: how many runs of a task ended how, hour by hour. They outlive the runs.
+
+A transaction that ends runs appends what it has ended, so that no two ends wait for
+one row, and the sums are those of the runs whatever is killed. The upkeep folds the
+rows of an hour, task and status into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from tasks_app.ledger.dialects import (
+    as_json,
+    as_stored,
+    as_time,
+    database_now,
+    dialect,
+    fetch,
+)
+from tasks_app.ledger.pruning import these
+
+FOLDED_AGAIN = timedelta(hours=2)
+"""So far back the rows of an hour may still grow more: until its last end commits."""
+
+_KINDS = {
+    "hour": "time",
+    "task_id": "int",
+    "status": "text",
+    "runs": "int",
+    "run_seconds": "float",
+    "wait_seconds": "float",
+}
+_COLUMNS = ", ".join(_KINDS)
+
+
+def add(run_ids: Sequence[int]) -> None:
+    """Count runs that the caller's transaction has just brought to a terminal state."""
+    if not run_ids:
+        return
+    sql = dialect()
+    fetch(
+        f"""
+        INSERT INTO tasks_app_runtally ({_COLUMNS})
+        SELECT {sql.hour("completed_at")}, task_id, status, count(*),
+            SUM({sql.seconds("started_at", "completed_at")}),
+            SUM({sql.seconds("due_at", "started_at")})
+        FROM tasks_app_taskrun WHERE id IN ({sql.ids()}) {these(run_ids)}
+        GROUP BY 1, 2, 3
+        """,
+        as_json(run_ids),
+    )
+
+
+def fold(since: datetime | None = None) -> int:
+    """Make one row of the rows of each hour, task and status, from the hour of `since`
+    on; by default, of the hours that may have grown lately.
+
+    Readers see the same sums before, meanwhile and after. Returns how many rows fewer
+    there are.
+    """
+    since = since or database_now() - FOLDED_AGAIN
+    since = since.replace(minute=0, second=0, microsecond=0)
+    with transaction.atomic():
+        hours = fetch(
+            """
+            SELECT DISTINCT hour FROM tasks_app_runtally WHERE hour >= %s
+            GROUP BY hour, task_id, status HAVING count(*) > 1
+            """,
+            as_stored(since),
+        )
+        return sum(_fold(as_time(hour)) for (hour,) in hours)
+
+
+def _fold(hour: datetime) -> int:
+    """Of the rows that another one folds at the same time, this finds none."""
+    gone = fetch(
+        f"DELETE FROM tasks_app_runtally WHERE hour = %s RETURNING {_COLUMNS}",
+        as_stored(hour),
+    )
+    sums: dict[tuple[int, str], list[float]] = {}
+    for _, task_id, status, *counts in gone:
+        so_far = sums.setdefault((task_id, status), [0, 0.0, 0.0])
+        sums[task_id, status] = [a + b for a, b in zip(so_far, counts, strict=True)]
+    rows = [
+        dict(zip(_KINDS, (hour, *key, *counts), strict=True))
+        for key, counts in sums.items()
+    ]
+    fetch(
+        f"INSERT INTO tasks_app_runtally ({_COLUMNS})"
+        f" SELECT {_COLUMNS} FROM {dialect().rows(_KINDS)}",
+        as_json(rows),
+    )
+    return len(gone) - len(rows)

@@ -1,0 +1,126 @@
+"""What the real processes load, and what they do without."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scheduler_project.lean import is_work
+from tests.services import Platform, platform, until
+from workers_app.models import Leadership, WorkerInfo
+
+FOR_PAGES = {
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "drf_spectacular",
+    "rest_framework",
+    "tasks_app.admin",
+    "tasks_app.api",
+    "unfold",
+}
+FOR_OTHERS = {"httpx2", "jsonschema", "pygments.lexers", "rich.console", "yaml.loader"}
+"""A module that is looked for in vain is in the list of imports, too."""
+CELERY = ("-m", "celery", "-A", "scheduler_project")
+IMPORT = re.compile(rb"^import time: +\d+ \| +\d+ \| *([\w.]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["manage.py", "worker", "--name", "w"], True),
+        (["./manage.py", "beat"], True),
+        (["/srv/bin/celery", "-A", "scheduler_project", "worker"], True),
+        (["/x/celery/__main__.py", "-A", "scheduler_project", "beat"], True),
+        (["manage.py", "up"], False),
+        (["manage.py", "migrate", "worker"], False),
+        (["manage.py"], False),
+        (["/x/gunicorn/__main__.py", "scheduler_project.asgi:application"], False),
+        (["/x/pytest/__main__.py", "worker"], False),
+        (["-c"], False),
+        ([""], False),
+    ],
+)
+def test_a_command_line_tells_whether_a_process_only_works(
+    argv: list[str],
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert is_work(argv) is expected
+
+
+def imports(process: subprocess.Popen[bytes], running: Platform) -> set[str]:
+    """What the process has imported by its end, which this asks for."""
+    process.terminate()
+    process.wait(20)
+    (log,) = running.folder.glob("*.log")
+    return {name.decode() for name in IMPORT.findall(log.read_bytes())}
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        (("manage.py", "worker", "--name", "lean"), FOR_PAGES | FOR_OTHERS),
+        ((*CELERY, "worker", "-n", "lean"), FOR_PAGES),
+    ],
+)
+def test_a_worker_loads_neither_pages_nor_what_no_run_has_needed(
+    command: tuple[str, ...],
+    without: set[str],
+    database: None,
+    valkey_url: str,
+    tmp_path: Path,
+) -> None:
+    with platform(valkey_url, tmp_path) as started:
+        worker = started.start("-X", "importtime", *command)
+        online = WorkerInfo.objects.alive().filter(name="lean")
+        until(online.exists, started)
+        loaded = imports(worker, started)
+        assert "executors.supervisor" in loaded
+        assert loaded & without == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [(("manage.py", "beat"), FOR_PAGES | FOR_OTHERS), ((*CELERY, "beat"), FOR_PAGES)],
+)
+def test_a_beat_loads_no_pages(
+    command: tuple[str, ...],
+    without: set[str],
+    database: None,
+    valkey_url: str,
+    tmp_path: Path,
+) -> None:
+    with platform(valkey_url, tmp_path) as started:
+        Leadership.objects.all().delete()
+        beat = started.start("-X", "importtime", *command)
+        until(Leadership.objects.exists, started)  # it ticks
+        loaded = imports(beat, started)
+        assert "tasks_app.ledger.planning" in loaded
+        assert loaded & without == set()
+
+
+def test_companions_are_there_for_whoever_asks_later() -> None:
+    """A task of one's own may well read YAML."""
+    code = (
+        "import sys; sys.argv = ['manage.py', 'worker'];"
+        " import scheduler_project, yaml, rich, redis;"
+        " assert yaml and rich and redis"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_rabbitmq_costs_no_redis() -> None:
+    code = (
+        "import sys; sys.argv = ['manage.py', 'worker'];"
+        " import scheduler_project, workers_app.tasks;"
+        " assert 'redis' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        timeout=60,
+        env={"BROKER_URL": "amqp://nobody@127.0.0.1:1//", "PATH": ""},
+    )
