@@ -34,7 +34,7 @@ def test_a_terminal_state_never_changes(change: dict[str, object]) -> None:
 def test_a_fire_exists_once() -> None:
     run = make_run()
     TaskRun.objects.filter(pk=run.pk).update(trigger="schedule")
-    run.refresh_from_db()
+    run = TaskRun.objects.get(pk=run.pk)
     run.pk = None
     with pytest.raises(IntegrityError), transaction.atomic():
         run.save()
