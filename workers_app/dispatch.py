@@ -34,6 +34,11 @@ MESSAGES_A_RING = 32
 speaks for several, and the workers that it wakes claim until nothing waits. Nor are
 there more messages than workers: each is 0.4 ms of CPU for the sender."""
 DOOR_SECONDS = 60
+ROOM_SECONDS = 1.0
+ROOM_PART = 4
+"""A queue is asked how many messages lie in it when the answer before is a second old,
+or a part of the room that it told of is used up: the rest is the other senders'. To ask
+is a round trip, which would come before each message."""
 BROKER_FAILURES = 2
 BROKER_PAUSE_SECONDS = 5
 
@@ -77,6 +82,30 @@ class _Workers:
 _workers = _Workers()
 
 
+class _Rooms:
+    """How many more messages may be sent to each queue of the broker."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, float]] = {}
+
+    def take(self, queue: Queue, wanted: int, producer: Producer) -> int:
+        """Room for up to `wanted` messages, which are then sent."""
+        now = time.monotonic()
+        room, until = self._known.get(queue.name, (0, 0.0))
+        if now < until and wanted <= room:
+            self._known[queue.name] = room - wanted, until
+            return wanted
+        # Declaring tells how many messages lie there unread.
+        declared: Any = queue(producer.channel).queue_declare()
+        room = max(settings.MAX_DOORBELLS - declared.message_count, 0)
+        taken = min(wanted, room)
+        self._known[queue.name] = (room - taken) // ROOM_PART, now + ROOM_SECONDS
+        return taken
+
+
+_rooms = _Rooms()
+
+
 def ring(waiting: Mapping[Doorbell, int]) -> int:
     """Wake workers for runs that wait, so many by queue and lane, or that are to stop.
 
@@ -109,13 +138,14 @@ def _send(waiting: Mapping[Doorbell, int]) -> int:
             queue = _queue(bell, workers)
             if queue is None:
                 continue
-            # Declaring tells how many messages lie there unread.
-            declared: Any = queue(producer.channel).queue_declare()
-            room = settings.MAX_DOORBELLS - declared.message_count
-            most = _workers.count() or MESSAGES_A_RING
-            for count in shares(runs, min(room, most)):
+            most = min(runs, _workers.count() or MESSAGES_A_RING, MESSAGES_A_RING)
+            for count in shares(runs, _rooms.take(queue, most, producer)):
                 doorbell.apply_async(
-                    kwargs={"runs": count}, queue=queue, producer=producer, retry=False
+                    kwargs={"runs": count},
+                    queue=queue,
+                    producer=producer,
+                    retry=False,
+                    delivery_mode="transient",  # it is worth no write to a disk
                 )
                 sent += 1
     return sent

@@ -25,6 +25,7 @@ BELL = Doorbell("dispatch-test", "")
 def _a_broker_that_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     broker_breaker.close()
     monkeypatch.setattr(dispatch, "_workers", dispatch._Workers())  # counts anew
+    monkeypatch.setattr(dispatch, "_rooms", dispatch._Rooms())
 
 
 @contextmanager
@@ -81,6 +82,32 @@ def test_a_queue_never_holds_more_than_its_bound(
     with empty(broker_url, queue_of(BELL.queue)) as queue, use_broker(broker_url):
         assert [ring({BELL: 10_000}) for _ in range(3)] == [32, 8, 0]
         assert queue.queue_declare().message_count == 40
+
+
+def test_four_senders_together_keep_to_the_bound(
+    broker_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MAX_DOORBELLS = 40
+    make_worker("a")  # so that each ring is one message
+    monkeypatch.setattr(dispatch, "ROOM_SECONDS", 3600.0)
+    senders = [dispatch._Rooms() for _ in range(dispatch.ROOM_PART)]
+    with empty(broker_url, queue_of(BELL.queue)) as queue, use_broker(broker_url):
+        for _ in range(20):
+            for sender in senders:
+                monkeypatch.setattr(dispatch, "_rooms", sender)
+                ring({BELL: 1})
+        assert queue.queue_declare().message_count == 40
+
+
+def test_what_a_queue_has_room_for_is_not_asked_before_each_message(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "ROOM_SECONDS", 3600.0)
+    with empty(broker_url, queue_of(BELL.queue)), use_broker(broker_url):
+        ring({BELL: 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(Queue, "queue_declare", pytest.fail)
+            assert ring({BELL: 1}) == 1
 
 
 def test_no_more_messages_are_sent_than_there_are_workers(broker_url: str) -> None:
