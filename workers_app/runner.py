@@ -70,6 +70,7 @@ class Runner:
         self._free_slots = slots
         self._wanted = 0
         self._is_called = False
+        self._is_rung = False
         self._is_backlog = False
         self._is_claiming = False
         self._has_room = asyncio.Event()
@@ -206,6 +207,7 @@ class Runner:
         while runs:
             await self._has_room.wait()
             if self._free_slots and not self._is_told_to_drain:
+                self._is_rung = True
                 self._want(runs)
                 return
             self._has_room.clear()
@@ -228,7 +230,10 @@ class Runner:
         if limit and not (self._is_draining or self._is_told_to_drain):
             self._free_slots -= limit
             is_called, self._is_called = self._is_called, False
-            claim = self.loop.create_task(self._claim(limit, is_called=is_called))
+            is_urgent, self._is_rung = self._is_rung, False
+            claim = self.loop.create_task(
+                self._claim(limit, is_called=is_called, is_urgent=is_urgent)
+            )
             self._claims.add(claim)
             claim.add_done_callback(self._claim_done)
             self._idle.clear()
@@ -243,10 +248,12 @@ class Runner:
         if not self._active and not self._claims:
             self._idle.set()
 
-    async def _claim(self, limit: int, *, is_called: bool) -> None:
+    async def _claim(self, limit: int, *, is_called: bool, is_urgent: bool) -> None:
         asked_at = clock()  # the lease runs from some moment after
         try:
-            claimed = await self.writer.claim(limit, is_called=is_called)
+            claimed = await self.writer.claim(
+                limit, is_called=is_called, is_urgent=is_urgent
+            )
         except AWAY:
             claimed = []  # the rows stay queued: the next look finds them
         except Exception:  # whatever it was, the slots must not be lost

@@ -30,7 +30,8 @@ from workers_app.database import AWAY
 log = structlog.get_logger()
 
 LINGER_SECONDS = 0.004
-"""While work comes in crowds, how long a batch waits for company."""
+"""While work comes in crowds, how long a batch waits for company, if nothing in it is
+urgent."""
 MAX_ITEMS = 500
 MAX_TEXT = 4 * 1024 * 1024
 """Items, and characters of output, in one transaction."""
@@ -46,6 +47,7 @@ class _Claim:
     limit: int
     answer: asyncio.Future[list[ClaimedRun]]
     is_called: bool = False
+    is_urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Writer:
         self._loop = loop
         self._items: deque[_Item] = deque()
         self._wake = threading.Condition()
+        self._urgent = threading.Event()
         self._is_stopping = False
         self._lost_output: set[Lease] = set()
         self._outlook: Outlook | None = None
@@ -92,17 +95,21 @@ class Writer:
         with self._wake:
             self._is_stopping = True
             self._wake.notify()
+        self._urgent.set()
         self._thread.join()
 
-    async def claim(self, limit: int, *, is_called: bool = False) -> list[ClaimedRun]:
+    async def claim(
+        self, limit: int, *, is_called: bool = False, is_urgent: bool = False
+    ) -> list[ClaimedRun]:
         """Claim up to `limit` runs; the answer comes when the claim has committed.
         `is_called`: runs wait in a lane for this worker, perhaps a new one.
+        `is_urgent`: the claim waits for no company.
 
         Raises:
             OperationalError: the database is away.
         """
         answer: asyncio.Future[list[ClaimedRun]] = self._loop.create_future()
-        self._put(_Claim(limit, answer, is_called))
+        self._put(_Claim(limit, answer, is_called, is_urgent))
         return await answer
 
     def look(self) -> asyncio.Future[bool]:
@@ -138,6 +145,8 @@ class Writer:
         with self._wake:
             self._items.append(item)
             self._wake.notify()
+        if isinstance(item, _Claim) and item.is_urgent:
+            self._urgent.set()
 
     def _run(self) -> None:
         linger_seconds = 0.0
@@ -168,7 +177,8 @@ class Writer:
             while not self._items and not self._is_stopping:
                 self._wake.wait()
         if linger_seconds and not self._is_stopping:
-            time.sleep(linger_seconds)
+            self._urgent.wait(linger_seconds)
+        self._urgent.clear()  # before the items are taken: none comes unseen
         batch: list[_Item] = []
         text = 0
         with self._wake:

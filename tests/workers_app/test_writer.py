@@ -61,6 +61,22 @@ def test_claims_that_come_together_share_one_transaction(
     assert len(calls) < 10
 
 
+def test_an_urgent_claim_waits_for_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 3600.0)
+
+    task = make_task()
+    runs = [make_run(task) for _ in range(4)]
+
+    async def act(writer: Writer) -> list[ledger.ClaimedRun]:
+        with writer.turn:  # two of the crowd share a batch: after it the writer lingers
+            crowd = [asyncio.create_task(writer.claim(1)) for _ in range(3)]
+            await asyncio.sleep(0)
+        await asyncio.gather(*crowd)
+        return await writer.claim(1, is_urgent=True)
+
+    assert [claimed.run_id for claimed in with_writer(act)] == [runs[-1].pk]
+
+
 def test_two_claims_of_one_run_have_one_winner() -> None:
     make_run()
 
