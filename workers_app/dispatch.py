@@ -34,6 +34,8 @@ MESSAGES_A_RING = 32
 speaks for several, and the workers that it wakes claim until nothing waits. Nor are
 there more messages than workers: each is 0.4 ms of CPU for the sender."""
 DOOR_SECONDS = 60
+TRANSIENT = "transient"
+"""A doorbell is worth no write to the broker's disk."""
 ROOM_SECONDS = 1.0
 ROOM_PART = 4
 """A queue is asked how many messages lie in it when the answer before is a second old,
@@ -55,13 +57,14 @@ are dropped at once, and workers find the runs by themselves."""
 
 def queue_of(name: str) -> Queue:
     """The broker's queue of doorbells for a queue of runs."""
-    return Queue(name, Exchange(name), routing_key=name)
+    return Queue(name, Exchange(name, delivery_mode=TRANSIENT), routing_key=name)
 
 
 def door_of(worker_name: str) -> Queue:
     """The queue of doorbells that only this worker reads; gone a while after it."""
     name = f"{DOOR}{worker_name}"
-    return Queue(name, Exchange(""), routing_key=name, expires=DOOR_SECONDS)
+    exchange = Exchange("", delivery_mode=TRANSIENT)
+    return Queue(name, exchange, routing_key=name, expires=DOOR_SECONDS)
 
 
 class _Workers:
@@ -88,7 +91,7 @@ class _Rooms:
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, float]] = {}
 
-    def take(self, queue: Queue, wanted: int, producer: Producer) -> int:
+    def take(self, queue: Queue, wanted: int, channel: Any) -> int:
         """Room for up to `wanted` messages, which are then sent."""
         now = time.monotonic()
         room, until = self._known.get(queue.name, (0, 0.0))
@@ -96,8 +99,8 @@ class _Rooms:
             self._known[queue.name] = room - wanted, until
             return wanted
         # Declaring tells how many messages lie there unread.
-        declared: Any = queue(producer.channel).queue_declare()
-        room = max(settings.MAX_DOORBELLS - declared.message_count, 0)
+        declared: Any = queue(channel).queue_declare()
+        room = max(int(settings.MAX_DOORBELLS - declared.message_count), 0)
         taken = min(wanted, room)
         self._known[queue.name] = (room - taken) // ROOM_PART, now + ROOM_SECONDS
         return taken
@@ -139,13 +142,9 @@ def _send(waiting: Mapping[Doorbell, int]) -> int:
             if queue is None:
                 continue
             most = min(runs, _workers.count() or MESSAGES_A_RING, MESSAGES_A_RING)
-            for count in shares(runs, _rooms.take(queue, most, producer)):
+            for count in shares(runs, _rooms.take(queue, most, producer.channel)):
                 doorbell.apply_async(
-                    kwargs={"runs": count},
-                    queue=queue,
-                    producer=producer,
-                    retry=False,
-                    delivery_mode="transient",  # it is worth no write to a disk
+                    kwargs={"runs": count}, queue=queue, producer=producer, retry=False
                 )
                 sent += 1
     return sent

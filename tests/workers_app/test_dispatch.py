@@ -73,6 +73,7 @@ def test_a_message_carries_a_number_and_nothing_else(broker_url: str) -> None:
         message = take(queue)
         message.ack()
     assert message.payload[:2] == [[], {"runs": 1}]
+    assert message.properties["delivery_mode"] == 1  # of AMQP 0-9-1: not to disk
 
 
 def test_a_queue_never_holds_more_than_its_bound(
