@@ -122,8 +122,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # is untyped
                 self._stock_at = time.monotonic() + super().tick(*args, **kwargs)
         if not planned.is_complete:
             return 0.0
-        rest = REST_SECONDS if planned.run_ids else 0.0
-        return max(rest, self._seconds_until_due())
+        return REST_SECONDS if planned.run_ids else self._seconds_until_due()
 
     def _seconds_until_due(self) -> float:
         """Until a task of the ledger is due, or a stock entry."""

@@ -68,9 +68,9 @@ class Dialect(Protocol):
     def one_of(self, query: str) -> str:
         """The condition, after an expression, that it is in what a small query finds.
 
-        For ids that each are to be looked up by the index. With a range of ids beside
-        it, as `pruning` adds, IN has PostgreSQL read all of a day instead: it believes
-        that a day of which it has no statistics yet holds one run.
+        For ids that each are to be looked up by the index. IN has PostgreSQL read all
+        of a table that it believes to be small, for it has grown since it was last
+        counted; or, with a range of ids beside it as `pruning` adds, all of a day.
         """
         ...
 

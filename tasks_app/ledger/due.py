@@ -65,6 +65,7 @@ def _locked(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]
 
 
 def _read(task_ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    sql = dialect()
     return fetch(
         f"""
         SELECT t.id, v.id, t.queue, t.misfire, t.jitter_seconds,
@@ -82,7 +83,7 @@ def _read(task_ids: Sequence[int]) -> list[tuple[Any, ...]]:
         LEFT JOIN django_celery_beat_crontabschedule c ON c.id = s.crontab_id
         LEFT JOIN django_celery_beat_intervalschedule i ON i.id = s.interval_id
         LEFT JOIN django_celery_beat_clockedschedule o ON o.id = s.clocked_id
-        WHERE t.id IN ({dialect().ids()})
+        WHERE t.id {sql.one_of(sql.ids())}
         ORDER BY t.next_fire_at, t.priority DESC, t.id
         """,
         as_json(task_ids),

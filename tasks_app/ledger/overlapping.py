@@ -194,7 +194,7 @@ def _policies(task_ids: Sequence[int]) -> list[_Policy]:
         WITH t AS MATERIALIZED (
             SELECT id, overlap, max_concurrency,
                 COALESCE(max_queued, %s) AS max_queued, placement, match, queue
-            FROM tasks_app_task WHERE id IN ({sql.ids()}))
+            FROM tasks_app_task WHERE id {sql.one_of(sql.ids())})
         SELECT t.id, t.overlap, t.max_concurrency, t.max_queued, t.placement, t.match,
             t.queue, (SELECT count(*) FROM (
                 SELECT 1 FROM tasks_app_taskrun r
