@@ -21,7 +21,7 @@ from typing import Any
 from executors import supervisor
 from executors.base import Stream, WriteOutput
 from executors.supervisor import (
-    JobEnd,
+    End,
     JobLease,
     Link,
     NotStarted,
@@ -90,10 +90,6 @@ async def run_process(
     job = await _start(command, write)
     try:
         await _end_of(job, grace_seconds)
-    except NotStarted as error:
-        raise _explain(error, command) from error
-    except SupervisorLost as error:
-        raise JobStopped(error.reason, str(error)) from error
     finally:
         job.close()
     return job.exit_code()
@@ -101,10 +97,11 @@ async def run_process(
 
 async def _end_of(job: _Job, grace_seconds: float) -> None:
     try:
-        await asyncio.shield(job.end)
+        await job.end
     except asyncio.CancelledError:
-        if job.end.done():
-            return
+        if not job.end.cancelled():
+            return  # it came first
+        job.end = job.loop.create_future()
         await _uninterrupted(job.stop(grace_seconds))
         raise
 
@@ -118,10 +115,13 @@ async def _start(command: Command, write: WriteOutput) -> _Job:
 
 
 class _Job:
-    """A running job, its pipes, and the promise of its end."""
+    """A running job, its pipes, and the promise of its end, which a cancel of the task
+    that waits for it cancels and which is made anew then."""
 
     def __init__(self, link: Link, command: Command, write: WriteOutput) -> None:
         self.loop = asyncio.get_running_loop()
+        self.end: asyncio.Future[End] = self.loop.create_future()
+        self._command = command
         self._write = write
         self._failure: Exception | None = None
         self._link = link
@@ -143,7 +143,7 @@ class _Job:
                 "start_failed", f"cannot start: {error.strerror}"
             ) from error
         self._watching = self.loop.call_later(WATCH_SECONDS, self._watch)
-        self.end = link.spawn(
+        link.spawn(
             self._number,
             Order(
                 argv=command.argv,
@@ -155,7 +155,13 @@ class _Job:
                 shields_term=command.shields_term,
                 lease=command.lease,
             ),
+            self._ended,
         )
+
+    def _ended(self, end: End) -> None:
+        if self.end.cancelled():
+            self.end = self.loop.create_future()
+        self.end.set_result(end)
 
     def _open(self, stream: Stream, owner: tuple[int, int] | None) -> int:
         """A pipe: the job's end is returned, ours is kept."""
@@ -188,9 +194,13 @@ class _Job:
         return len(chunk)
 
     def exit_code(self) -> int:
+        end = self.end.result()
+        if isinstance(end, NotStarted):
+            raise _explain(end, self._command) from end
+        if isinstance(end, SupervisorLost):
+            raise JobStopped(end.reason, str(end)) from end
         if self._failure is not None:
             raise self._failure
-        end: JobEnd = self.end.result()
         if end.stopped:
             raise JobStopped(end.stopped, STOP_WORDS[end.stopped])
         return end.code
@@ -202,16 +212,15 @@ class _Job:
             await asyncio.wait({self.end}, timeout=grace_seconds + ANSWER_SECONDS)
         except asyncio.CancelledError:
             self._link.stop(self._number, 0)
-            await _uninterrupted(self._ended())
+            await _uninterrupted(self._stopped())
             raise
-        await self._ended()
+        await self._stopped()
 
-    async def _ended(self) -> None:
+    async def _stopped(self) -> None:
         done, _ = await asyncio.wait({self.end}, timeout=ANSWER_SECONDS)
         if not done:
             self._link.give_up()  # it does not answer: all its jobs end with it
             await asyncio.wait({self.end})
-        self.end.exception()  # what it was does not matter: the job has been stopped
 
     def close(self) -> None:
         """Pass on what the dead left in the pipes, then let go of them.

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,8 @@ class NotStarted(Exception):
         self.errno = errno
         super().__init__(message)
 
+
+End = JobEnd | NotStarted | SupervisorLost
 
 clock = now
 """Seconds on the clock of leases: it goes on while the host is suspended."""
@@ -267,7 +269,7 @@ class Link:
         self._identity = secrets.randbelow(1 << 24)
         self._numbers = itertools.count(1)
         self._burial: asyncio.Task[None] | None = None
-        self._ends: dict[int, asyncio.Future[JobEnd]] = {}
+        self._ends: dict[int, Callable[[End], None]] = {}
         self._outbox: deque[tuple[socket.socket, bytes, Sequence[int]]] = deque()
         self._buffer = memoryview(bytearray(MAX_MESSAGE_BYTES))
         with contextlib.ExitStack() as unused, contextlib.ExitStack() as given:
@@ -304,13 +306,13 @@ class Link:
         """A number for the next job."""
         return next(self._numbers)
 
-    def spawn(self, number: int, order: Order) -> asyncio.Future[JobEnd]:
+    def spawn(self, number: int, order: Order, ended: Callable[[End], None]) -> None:
         """Have the job started; the files are closed when they are on their way.
 
-        The future ends with NotStarted or SupervisorLost if the job does.
+        `ended` is called, not before this returns, with the job's end, or NotStarted
+        or SupervisorLost.
         """
-        end: asyncio.Future[JobEnd] = self.loop.create_future()
-        self._ends[number] = end
+        self._ends[number] = ended
         data = marshal.dumps(_request(number, order))
         files = order.files
         if len(data) > LARGE_BYTES:
@@ -319,10 +321,9 @@ class Link:
             except OSError:
                 _close(files)
                 self._lose()
-                return end
+                return
             data = marshal.dumps(None)
         self._send(self._orders, data, files)
-        return end
 
     def stop(self, number: int, grace_seconds: float) -> None:
         """SIGTERM to the job, SIGKILL after the grace; again to shorten the grace."""
@@ -377,13 +378,8 @@ class Link:
         elif kind == "left":
             log.error("process.unkillable: group=%s pids=%s", *values)
         else:
-            end = self._ends.pop(number)
-            if end.done():
-                return
-            if kind == "ended":
-                end.set_result(JobEnd(*values))
-            else:
-                end.set_exception(NotStarted(*values))
+            ended = self._ends.pop(number)
+            ended(JobEnd(*values) if kind == "ended" else NotStarted(*values))
 
     def give_up(self) -> None:
         """Kill a supervisor that does not answer any more."""
@@ -412,10 +408,12 @@ class Link:
 
     async def _bury(self) -> None:
         await asyncio.to_thread(self._kill)
-        for end in self._ends.values():
-            if not end.done():
-                end.set_exception(SupervisorLost())
-        self._ends.clear()
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        while self._ends:
+            _, ended = self._ends.popitem()
+            ended(SupervisorLost())
 
     def _kill(self) -> None:
         """Kill what is left of the supervisor and its jobs, and wait for it."""
@@ -446,9 +444,7 @@ class Link:
             await asyncio.to_thread(self.process.wait, START_SECONDS)
         except subprocess.TimeoutExpired:
             await asyncio.to_thread(self._kill)
-        for end in self._ends.values():
-            if not end.done():
-                end.set_exception(SupervisorLost())
+        self._tell_lost()
 
 
 def _pair(

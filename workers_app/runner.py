@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,7 +20,7 @@ from django.conf import settings
 from executors import registry
 from executors.base import Outcome, OutcomeStatus, RunContext
 from executors.containment import host_containment
-from executors.execution import execute
+from executors.execution import Execution
 from executors.supervisor import JobLease, Supervisor, clock
 from tasks_app.choices import Delivery, RunStatus
 from tasks_app.ledger import Claimant, ClaimedRun, Finish, Lease
@@ -43,8 +44,8 @@ a sixteenth of a lease."""
 class _Active:
     run: ClaimedRun
     renewed_at: float
-    task: asyncio.Task[None] | None = None
-    work: asyncio.Task[Outcome] | None = field(default=None)
+    output: Output
+    work: Execution | None = None
     stop_reason: str = ""
 
     @property
@@ -271,12 +272,6 @@ class Runner:
             self._has_room.set()
 
     def _start(self, run: ClaimedRun, asked_at: float) -> None:
-        active = _Active(run, asked_at)
-        self._active[run.run_id] = active
-        active.task = self.loop.create_task(self._run(active))
-
-    async def _run(self, active: _Active) -> None:
-        run = active.run
         output = Output(
             run.run_id,
             run.attempt,
@@ -284,41 +279,24 @@ class Runner:
             self.writer.cut,
             settings.MAX_LOG_BYTES,
         )
+        active = _Active(run, asked_at, output)
+        self._active[run.run_id] = active
         try:
-            ended = await self._perform(active, output)
-            if not await ended:
-                log.warning("run.stale_result", **_names(run))
-        except Exception:  # its lease will expire; the others must not suffer
-            log.exception("run.not_reported", **_names(run))
-        finally:
-            del self._active[run.run_id]
-            self._note_idle()
-
-    async def _perform(self, active: _Active, output: Output) -> Awaitable[bool]:
-        """Execute, and hand the end to the writer; its answer is what is returned.
-
-        The slot is free from then on, so that the next run is claimed for it in the
-        transaction of the end, and not in one that comes after.
-        """
-        try:
-            outcome = await self._execute(active, output)
-            return self.writer.finish(
-                _finish(active.run, outcome, active.stop_reason, output)
-            )
-        finally:
-            self._release(1)
-            if self._is_backlog:
-                self._claim_soon()
-
-    async def _execute(self, active: _Active, output: Output) -> Outcome:
-        run = active.run
-        rules = run.definition
-        try:
-            executor = registry.get(rules["executor"])
+            self._execute(active)
         except registry.UnknownExecutor as error:
-            return Outcome(
+            unknown = Outcome(
                 OutcomeStatus.FAILED, error=str(error), reason="unknown_executor"
             )
+            self._ended(active, unknown)
+        except Exception:  # its lease will expire; the others must not suffer
+            log.exception("run.not_begun", **_names(run))
+            self._forget(active)
+            self._make_room()
+
+    def _execute(self, active: _Active) -> None:
+        run = active.run
+        rules = run.definition
+        executor = registry.get(rules["executor"])
         lease = JobLease(
             _key(Lease(run.run_id, run.attempt)),
             is_repeatable=active.is_repeatable,
@@ -327,14 +305,45 @@ class Runner:
         context = RunContext(
             payload=executor_payload(rules["command"], rules["payload"]),
             environment=_environment(run),
-            write=output.write,
+            write=active.output.write,
             grace_seconds=settings.CANCEL_GRACE_SECONDS,
             lease=lease,
         )
-        active.work = self.loop.create_task(
-            execute(executor, context, rules["timeout_seconds"])
+        active.work = Execution(
+            executor, context, rules["timeout_seconds"], partial(self._ended, active)
         )
-        return await active.work
+
+    def _ended(self, active: _Active, outcome: Outcome) -> None:
+        """Hand the end to the writer.
+
+        The slot is free from then on, so that the next run is claimed for it in the
+        transaction of the end, and not in one that comes after.
+        """
+        active.work = None
+        try:
+            finish = _finish(active.run, outcome, active.stop_reason, active.output)
+            answer = self.writer.finish(finish)
+            answer.add_done_callback(partial(self._recorded, active))
+        except Exception:  # as above
+            log.exception("run.not_reported", **_names(active.run))
+            self._forget(active)
+        self._make_room()
+
+    def _recorded(self, active: _Active, answer: asyncio.Future[bool]) -> None:
+        self._forget(active)
+        if not answer.result():
+            log.warning("run.stale_result", **_names(active.run))
+
+    def _forget(self, active: _Active) -> None:
+        # A later attempt of the run may have come here and taken its place.
+        if self._active.get(active.run.run_id) is active:
+            del self._active[active.run.run_id]
+        self._note_idle()
+
+    def _make_room(self) -> None:
+        self._release(1)
+        if self._is_backlog:
+            self._claim_soon()
 
     def _stop_runs(self, run_ids: Iterable[int], reason: str) -> None:
         for run_id in run_ids:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from executors.base import Outcome, OutcomeStatus, RunContext
-from executors.execution import execute
+from executors.execution import Execution, execute
 from tests.executors.harness import Output
 
 DONE = Outcome(OutcomeStatus.SUCCEEDED, result="done")
@@ -193,3 +193,28 @@ def test_an_executor_that_stumbles_while_stopping_is_still_cancelled(
 
     assert asyncio.run(work()).status is OutcomeStatus.CANCELLED
     assert "socket already closed" in caplog.text
+
+
+def test_cancelled_before_it_begins_it_ends_as_cancelled_and_starts_nothing() -> None:
+    begun: list[bool] = []
+
+    async def begins() -> Outcome:
+        begun.append(True)
+        return DONE
+
+    async def work() -> Outcome:
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        context = RunContext(payload={}, environment={}, write=Output().write)
+        execution = Execution(Scripted(begins), context, 60, ended.set_result)
+        execution.cancel()
+        return await ended
+
+    assert asyncio.run(work()).status is OutcomeStatus.CANCELLED
+    assert not begun
+
+
+def test_an_executor_that_exits_fails_its_run_alone() -> None:
+    async def exits() -> Outcome:
+        raise SystemExit(3)
+
+    assert outcome_of(exits).error == "SystemExit: 3"
