@@ -53,6 +53,14 @@ class _Active:
         return bool(self.run.definition["delivery"] == Delivery.AT_LEAST_ONCE)
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A claim that is under way, as large as it has grown."""
+
+    limit: int
+    at: float
+
+
 class Runner:
     """Works on up to `slots` runs at a time, and claims the best that wait.
 
@@ -76,7 +84,8 @@ class Runner:
         self._is_claiming = False
         self._has_room = asyncio.Event()
         self._has_room.set()
-        self._claims: set[asyncio.Task[None]] = set()
+        self._asked: _Asked | None = None
+        self._claims = 0
         self._active: dict[int, _Active] = {}
         self._is_draining = False
         self._is_told_to_drain = False
@@ -230,17 +239,37 @@ class Runner:
         limit = min(wanted, self._free_slots)
         if limit and not (self._is_draining or self._is_told_to_drain):
             self._free_slots -= limit
-            is_called, self._is_called = self._is_called, False
-            is_urgent, self._is_rung = self._is_rung, False
-            claim = self.loop.create_task(
-                self._claim(limit, is_called=is_called, is_urgent=is_urgent)
-            )
-            self._claims.add(claim)
-            claim.add_done_callback(self._claim_done)
-            self._idle.clear()
+            self._claim(limit)
 
-    def _claim_done(self, claim: asyncio.Task[None]) -> None:
-        self._claims.discard(claim)
+    def _claim(self, limit: int) -> None:
+        is_called, self._is_called = self._is_called, False
+        is_urgent, self._is_rung = self._is_rung, False
+        if self._asked is not None and self.writer.claim_more(
+            limit, is_called=is_called, is_urgent=is_urgent
+        ):
+            self._asked.limit += limit
+            return
+        # The lease runs from some moment after now.
+        self._asked = asked = _Asked(limit, clock())
+        self._claims += 1
+        self._idle.clear()
+        answer = self.writer.claim(limit, is_called=is_called, is_urgent=is_urgent)
+        answer.add_done_callback(partial(self._claimed, asked))
+
+    def _claimed(self, asked: _Asked, answer: asyncio.Future[list[ClaimedRun]]) -> None:
+        try:
+            claimed = answer.result()
+        except AWAY:
+            claimed = []  # the rows stay queued: the next look finds them
+        except Exception:  # whatever it was, the slots must not be lost
+            log.exception("claim.failed", runs=asked.limit)
+            claimed = []
+        # A full answer may have left some: go on until one is not.
+        self._is_backlog = len(claimed) == asked.limit
+        self._release(asked.limit - len(claimed))
+        for run in claimed:
+            self._start(run, asked.at)
+        self._claims -= 1
         self._note_idle()
         if self._is_backlog:
             self._claim_soon()
@@ -248,23 +277,6 @@ class Runner:
     def _note_idle(self) -> None:
         if not self._active and not self._claims:
             self._idle.set()
-
-    async def _claim(self, limit: int, *, is_called: bool, is_urgent: bool) -> None:
-        asked_at = clock()  # the lease runs from some moment after
-        try:
-            claimed = await self.writer.claim(
-                limit, is_called=is_called, is_urgent=is_urgent
-            )
-        except AWAY:
-            claimed = []  # the rows stay queued: the next look finds them
-        except Exception:  # whatever it was, the slots must not be lost
-            log.exception("claim.failed", runs=limit)
-            claimed = []
-        # A full answer may have left some: go on until one is not.
-        self._is_backlog = len(claimed) == limit
-        self._release(limit - len(claimed))
-        for run in claimed:
-            self._start(run, asked_at)
 
     def _release(self, slots: int) -> None:
         self._free_slots += slots

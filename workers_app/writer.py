@@ -42,8 +42,10 @@ RECONNECT_SECONDS = 1.0
 _REFUSED = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Claim:
+    """`limit` grows until the claim is taken."""
+
     limit: int
     answer: asyncio.Future[list[ClaimedRun]]
     is_called: bool = False
@@ -81,6 +83,7 @@ class Writer:
         self._items: deque[_Item] = deque()
         self._wake = threading.Condition()
         self._urgent = threading.Event()
+        self._open_claim: _Claim | None = None
         self._is_stopping = False
         self._lost_output: set[Lease] = set()
         self._outlook: Outlook | None = None
@@ -98,19 +101,36 @@ class Writer:
         self._urgent.set()
         self._thread.join()
 
-    async def claim(
+    def claim(
         self, limit: int, *, is_called: bool = False, is_urgent: bool = False
-    ) -> list[ClaimedRun]:
-        """Claim up to `limit` runs; the answer comes when the claim has committed.
+    ) -> asyncio.Future[list[ClaimedRun]]:
+        """Claim up to `limit` runs; the answer comes when the claim has committed, and
+        is an OperationalError if the database is away.
         `is_called`: runs wait in a lane for this worker, perhaps a new one.
         `is_urgent`: the claim waits for no company.
-
-        Raises:
-            OperationalError: the database is away.
         """
         answer: asyncio.Future[list[ClaimedRun]] = self._loop.create_future()
-        self._put(_Claim(limit, answer, is_called, is_urgent))
-        return await answer
+        claim = _Claim(limit, answer, is_called, is_urgent)
+        with self._wake:
+            self._open_claim = claim
+        self._put(claim)
+        return answer
+
+    def claim_more(self, limit: int, *, is_called: bool, is_urgent: bool) -> bool:
+        """Have the last claim take so many more runs, and be as urgent.
+
+        Returns:
+            False if that claim is under way already, or there is none.
+        """
+        with self._wake:
+            claim = self._open_claim
+            if claim is None:
+                return False
+            claim.limit += limit
+            claim.is_called = claim.is_called or is_called
+        if is_urgent:
+            self._urgent.set()
+        return True
 
     def look(self) -> asyncio.Future[bool]:
         """Ask whether a claim may find anything, which costs an idle worker one
@@ -185,6 +205,8 @@ class Writer:
             while self._items and len(batch) < MAX_ITEMS and text < MAX_TEXT:
                 item = self._items.popleft()
                 batch.append(item)
+                if item is self._open_claim:
+                    self._open_claim = None
                 text += len(item.text) if isinstance(item, LogChunk) else 0
         return batch
 

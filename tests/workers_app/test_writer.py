@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -61,6 +62,26 @@ def test_claims_that_come_together_share_one_transaction(
     assert len(calls) < 10
 
 
+def test_a_claim_that_waits_takes_more_and_one_under_way_does_not() -> None:
+    task = make_task()
+    runs = [make_run(task) for _ in range(5)]
+
+    async def act(writer: Writer) -> list[list[ledger.ClaimedRun]]:
+        more = partial(writer.claim_more, is_called=False, is_urgent=False)
+        assert not more(1)
+        with writer.turn:
+            under_way = writer.claim(1)
+            while more(0):
+                await asyncio.sleep(0.001)
+            waiting = writer.claim(1)
+            assert more(2)
+        return [await under_way, await waiting]
+
+    first, second = with_writer(act)
+    assert [len(first), len(second)] == [1, 3]
+    assert [run.run_id for run in first + second] == [run.pk for run in runs[:4]]
+
+
 def test_an_urgent_claim_waits_for_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LINGER_SECONDS", 3600.0)
 
@@ -69,8 +90,7 @@ def test_an_urgent_claim_waits_for_no_company(monkeypatch: pytest.MonkeyPatch) -
 
     async def act(writer: Writer) -> list[ledger.ClaimedRun]:
         with writer.turn:  # two of the crowd share a batch: after it the writer lingers
-            crowd = [asyncio.create_task(writer.claim(1)) for _ in range(3)]
-            await asyncio.sleep(0)
+            crowd = [writer.claim(1) for _ in range(3)]
         await asyncio.gather(*crowd)
         return await writer.claim(1, is_urgent=True)
 
