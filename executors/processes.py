@@ -31,9 +31,6 @@ from executors.supervisor import (
 )
 
 CHUNK_BYTES = 64 * 1024
-WATCH_SECONDS = 0.03
-"""How old a job is when its output begins to be passed on as it comes. Most end before,
-and to tell the event loop of two pipes costs as much as all else here."""
 ANSWER_SECONDS = 5.0
 """How long the supervisor may take, beyond the grace, to tell a stopped job's end."""
 STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
@@ -127,7 +124,6 @@ class _Job:
         self._link = link
         self._number = link.number()
         self._pipes: dict[int, Stream] = {}
-        self._watching: asyncio.TimerHandle | None = None
         self._is_watched = False
         files: list[int] = []
         try:
@@ -142,7 +138,7 @@ class _Job:
             raise StartFailed(
                 "start_failed", f"cannot start: {error.strerror}"
             ) from error
-        self._watching = self.loop.call_later(WATCH_SECONDS, self._watch)
+        link.later.call(self.watch)
         link.spawn(
             self._number,
             Order(
@@ -172,7 +168,8 @@ class _Job:
             os.fchown(writing, *owner)  # else it may not open /dev/stderr
         return writing
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
+        """Pass on output as it comes from now on."""
         self._is_watched = True
         for pipe in self._pipes:
             self.loop.add_reader(pipe, self._on_output, pipe)
@@ -227,8 +224,6 @@ class _Job:
 
         No more than one pipeful: whoever got hold of the other end may write for ever.
         """
-        if self._watching is not None:
-            self._watching.cancel()
         for pipe in tuple(self._pipes):
             if size := self._on_output(pipe):
                 left = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) - size

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pwd import struct_passwd
 from typing import Any
 
@@ -177,6 +178,7 @@ class ShellExecutor:
 
     async def aclose(self) -> None:
         """End the running loop's job supervisor."""
+        _inherited.cache_clear()
         await supervisor.aclose()
 
     async def run(self, context: RunContext) -> Outcome:
@@ -241,7 +243,7 @@ def _command(context: RunContext, result: str) -> Command:
     payload = context.payload
     stdin = payload.get("stdin")
     user = user_of(payload["run_as"]) if "run_as" in payload else None
-    home = user.pw_dir if user else os.environ.get("HOME", "/")
+    home = user.pw_dir if user else _inherited().get("HOME", "/")
     cwd = payload.get("cwd") or (home if os.path.isdir(home) else "/")
     argv = payload.get("argv") or ("/bin/sh", "-c", payload["command"])
     is_boxed = payload.get("isolation") == "bwrap"
@@ -270,20 +272,24 @@ def _environment(
     context: RunContext, result: str, user: struct_passwd | None
 ) -> dict[str, str]:
     """What the job sees; the platform's own variables win over the payload's."""
-    inherited = {
-        name: value for name in INHERITED if (value := os.environ.get(name)) is not None
-    }
+    inherited = _inherited()
     if user:
-        inherited |= {
+        inherited = inherited | {
             "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name,
         }  # fmt: skip
     return {
-        "PATH": DEFAULT_PATH,
         **inherited,
         **context.payload.get("env", {}),
         **context.environment,
         "GNOMON_OUTPUT": result,
     }
+
+
+@cache
+def _inherited() -> dict[str, str]:
+    """Read once: to read the environment costs more than all else in a job's."""
+    found = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {"PATH": DEFAULT_PATH, **found}
 
 
 def _with_result(outcome: Outcome, path: str, output: _Output) -> Outcome:

@@ -65,6 +65,8 @@ class Output:
 
     def close(self) -> bool:
         """Store what is left. Returns whether anything was cut out or dropped."""
+        if not self._decoders:
+            return False  # most runs write nothing
         for stream, decoder in self._decoders.items():
             self._take(stream, decoder.decode(b"", final=True), 0)
         self._store_tail()

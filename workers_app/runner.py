@@ -130,7 +130,7 @@ class Runner:
     def renewed(self, leases: Iterable[Lease], at: float) -> None:
         """Note which leases have been renewed, and tell the supervisor; `at` is
         `executors.supervisor.clock()` just before. From any thread."""
-        keys = [_key(lease) for lease in leases]
+        keys = [(lease.run_id, lease.attempt) for lease in leases]
         for run_id, attempt in keys:
             active = self._active.get(run_id)
             if active and active.run.attempt == attempt:
@@ -310,7 +310,7 @@ class Runner:
         rules = run.definition
         executor = registry.get(rules["executor"])
         lease = JobLease(
-            _key(Lease(run.run_id, run.attempt)),
+            (run.run_id, run.attempt),
             is_repeatable=active.is_repeatable,
             renewed_at=active.renewed_at,
         )
@@ -363,10 +363,6 @@ class Runner:
             if active and active.work and not active.stop_reason:
                 active.stop_reason = reason
                 active.work.cancel()
-
-
-def _key(lease: Lease) -> tuple[int, int]:
-    return lease.run_id, lease.attempt
 
 
 def _names(run: ClaimedRun) -> dict[str, object]:

@@ -164,7 +164,8 @@ class Writer:
     def _put(self, item: _Item) -> None:
         with self._wake:
             self._items.append(item)
-            self._wake.notify()
+            if len(self._items) == 1:  # else the thread has been told before
+                self._wake.notify()
         if isinstance(item, _Claim) and item.is_urgent:
             self._urgent.set()
 
