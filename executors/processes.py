@@ -116,7 +116,7 @@ class _Job:
     that waits for it cancels and which is made anew then."""
 
     def __init__(self, link: Link, command: Command, write: WriteOutput) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop = link.loop
         self.end: asyncio.Future[End] = self.loop.create_future()
         self._command = command
         self._write = write

@@ -213,8 +213,8 @@ async def _demand(payload: Mapping[str, Any]) -> None:
             raise StartFailed(
                 "isolation_unavailable", f"{asked} is not available here: {lack}"
             )
-    is_root = "run_as" not in payload and os.geteuid() == 0
-    if is_root and "processes" in payload.get("limits", {}):
+    is_own = "processes" in payload.get("limits", {}) and "run_as" not in payload
+    if is_own and os.geteuid() == 0:
         raise StartFailed(
             "isolation_unavailable",
             "limits.processes does not bind root, as whom this worker runs: name"
