@@ -36,6 +36,8 @@ START_SECONDS = 15.0
 LARGE_BYTES = 64 * 1024
 """From this size on an order travels in a file: a message has its limit."""
 FULL_SECONDS = 0.01
+CROWD = 30
+"""Orders of one turn of the loop that are held back: each has files open."""
 WATCH_SECONDS = 0.1
 """How old a job is when its output begins to be passed on as it comes, or half as much
 again. Most end before, and to tell the event loop of two pipes costs as much as all
@@ -340,6 +342,10 @@ class Link:
     def _send(self, link: socket.socket, data: bytes, files: Sequence[int]) -> None:
         self._outbox.append((link, data, files))
         if len(self._outbox) == 1:
+            # At the end of the turn: each order wakes a process that takes this one's
+            # place on its processor, and would do so between any two of a crowd.
+            self.loop.call_soon(self._flush)
+        elif len(self._outbox) == CROWD:
             self._flush()
 
     def _flush(self) -> None:
@@ -400,9 +406,6 @@ class Link:
         self.is_lost = True
         self.loop.remove_reader(self._socket)
         self._close()
-        for _, _, files in self._outbox:
-            _close(files)
-        self._outbox.clear()
         if not self.ready.done():
             self.ready.set_exception(SupervisorLost())
             return
@@ -412,6 +415,9 @@ class Link:
     def _close(self) -> None:
         self._socket.close()
         self._orders.close()
+        for _, _, files in self._outbox:
+            _close(files)
+        self._outbox.clear()
 
     async def _bury(self) -> None:
         await asyncio.to_thread(self._kill)

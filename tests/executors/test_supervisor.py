@@ -339,6 +339,22 @@ def test_the_supervisor_keeps_no_file_of_its_jobs() -> None:
     supervised(work, pid_namespace=False)
 
 
+def test_a_close_before_an_order_is_sent_leaves_no_file_open(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    async def work(started: Supervisor) -> None:
+        before = open_files()
+        task = start("shell", {"command": f"touch {begun}"})
+        while open_files() <= before:  # until its pipes are there
+            await asyncio.sleep(0)
+        await started.aclose()
+        assert (await task).reason == "supervisor_lost"
+        assert open_files() < before  # its sockets have gone, too
+        assert not begun.exists()
+
+    supervised(work, pid_namespace=False)
+
+
 def test_a_job_starts_with_default_signals_and_no_mask() -> None:
     async def work(_: Supervisor) -> None:
         output = Output()
