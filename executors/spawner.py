@@ -45,6 +45,9 @@ ORPHAN_GRACE_SECONDS = 3.0
 CLEAR_SECONDS = 2.0
 """How long what a job leaves behind may take to die before the job's end is told."""
 TICK_SECONDS = 0.05
+CROWD_SECONDS = 0.004
+"""How far apart the looks at ended jobs are: when jobs end in crowds, one look, one
+wake-up of the worker and one message do for several of them."""
 EARLY = 10_000
 """How far apart in number may be jobs that are under way at the same time."""
 
@@ -91,7 +94,7 @@ class Spawner:
         self._early: dict[int, float] = {}
         """When to kill jobs that were to stop before they were heard of."""
         self._children = open_children()
-        self._look_at = 0.0
+        self._look_at = self._reap_at = 0.0
         self._is_blocked = False
         self._buffer = memoryview(bytearray(MAX_MESSAGE_BYTES))
         self._ends = open_ends()
@@ -114,6 +117,7 @@ class Spawner:
         ):
             for fd, events in self._poll.poll(self._pause()):
                 if fd == self._ends:
+                    self._await_others()
                     os.read(fd, 4096)
                 elif fd == self.waker:
                     os.eventfd_read(fd)
@@ -138,6 +142,14 @@ class Spawner:
             self.is_idle = False
             return TICK_SECONDS * 1000
         return None
+
+    def _await_others(self) -> None:
+        """Let more jobs end if others did just before."""
+        moment = now()
+        if moment < self._reap_at:
+            time.sleep(self._reap_at - moment)
+            moment = self._reap_at
+        self._reap_at = moment + CROWD_SECONDS
 
     def _receive(self) -> None:
         """Take one message, so that ends are seen to between two."""
