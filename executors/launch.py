@@ -13,11 +13,11 @@ import marshal
 import os
 import resource
 import signal
+import threading
 
 # socket.py would cost memory for no use.
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 
-from executors.job import Job
 from executors.marks import mark_of, read_mark
 
 TYPE_CHECKING = False
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 128 * 1024
 MAX_FILES = 4
 """Files of one order: its own text if it is large, stdin, stdout and stderr."""
+THREADS = 2
+"""A start waits until the kernel has loaded the program, and on a busy host for its
+turn; meanwhile another thread goes on. More of them cost more and start no more."""
+MAX_THREADS = 16
+HUNG_SECONDS = 1.0
+"""When the starts of all threads have hung for so long, as they do in a directory whose
+file server has gone, another thread takes over."""
 CLONE_FS = 0x200
+POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 POSIX_SPAWN_FLAGS = 0x04 | 0x08 | 0x80
 """SETSIGDEF, SETSIGMASK and SETSID of spawn.h, alike in glibc and musl."""
 
@@ -40,52 +48,86 @@ slow = ctypes.CDLL(None)
 libc = ctypes.PyDLL(None)
 
 
+class Starters:
+    """The threads that take orders and start their jobs."""
+
+    def __init__(self, spawner: Spawner, orders: socket) -> None:
+        self._spawner = spawner
+        self._orders = orders
+        self._threads: list[threading.Thread] = []
+        self._were_starting: set[int] = set()
+        self._relieve_at = 0.0
+
+    def start(self) -> None:
+        """Start as many as do for starts that do not hang."""
+        for _ in range(THREADS):
+            self._add()
+
+    def are_alive(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def relieve(self, moment: float) -> None:
+        """Add a thread if the starts of all have hung since the last time."""
+        if moment < self._relieve_at:
+            return
+        self._relieve_at = moment + HUNG_SECONDS
+        hung = self._were_starting & self._spawner.starting
+        self._were_starting = set(self._spawner.starting)
+        if len(self._threads) <= len(hung) < MAX_THREADS:
+            self._add()
+
+    def _add(self) -> None:
+        arguments = (self._spawner, self._orders)
+        thread = threading.Thread(target=start_jobs, args=arguments, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+
 def start_jobs(spawner: Spawner, orders: socket) -> None:
     """One thread's work: take an order, start its job, tell; until the worker goes."""
     libc.unshare(CLONE_FS)  # a umask of this thread's own
     attributes = [_attributes_of(shields_term=shields) for shields in (False, True)]
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+    base = mark_of(spawner.identity, 0)
     for order, files in _orders(orders):
         number, lease, argv, environment, cwd, umask, has_stdin, shields = order
-        spawner.starting.add(number)
-        spawner.jobs[number] = Job(number, lease)
+        spawner.begin(number, lease)
         if spawner.is_orphaned:  # asked after the job is there for `_orphan` to stop
             spawner.results.put((number, 0, ("program", 0, "the worker has gone"), 0))
             return
-        mark = mark_of(spawner.identity, number)
+        limits = (base | number, hard)
         inputs = files if has_stdin else [null, *files]
         before = os.umask(umask) if umask >= 0 else 0
         try:
-            resource.setrlimit(resource.RLIMIT_RTTIME, (mark, hard))
+            resource.setrlimit(resource.RLIMIT_RTTIME, limits)
             pid = _start(argv, environment, cwd, inputs, attributes[shields])
         except (OSError, ValueError) as error:
             pid = 0
             result: tuple[Any, ...] = (number, 0, _failure_of(error, cwd), 0)
         else:
-            result = (number, pid, None, _correct_mark(pid, mark, hard))
+            result = (number, pid, None, _correct_mark(pid, limits))
         if umask >= 0:
             os.umask(before)
         for file in files:
-            os.close(file)
+            libc.close(file)
         spawner.results.put(result)
-        if not pid or spawner.unsure or spawner.is_idle:  # else the end will wake it
+        if not pid or spawner.unsure:
             os.eventfd_write(spawner.waker, 1)
 
 
 def _orders(link: socket) -> Iterator[tuple[Sequence[Any], list[int]]]:
     """The orders on the socket, each with its files, until its other end is closed."""
     buffer = memoryview(bytearray(MAX_MESSAGE_BYTES))
+    buffers, space = [buffer], CMSG_SPACE(MAX_FILES * 4)
     while True:
-        size, controls, _flags, _ = link.recvmsg_into(
-            [buffer], CMSG_SPACE(MAX_FILES * 4), MSG_CMSG_CLOEXEC
-        )
+        size, controls, _flags, _ = link.recvmsg_into(buffers, space, MSG_CMSG_CLOEXEC)
         if not size:
             return
         files: list[int] = []
         for level, kind, data in controls:
             if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
-                files += memoryview(data[: len(data) & ~3]).cast("i")
+                files += memoryview(data).cast("i")
         order = marshal.loads(buffer[:size])  # noqa: S302 - see above
         if order is None:
             # It was too large for a message, and is in a file.
@@ -126,14 +168,20 @@ def _start(
     """
     if b"\0" in b"".join((*argv, *environment, cwd)):
         raise ValueError("there is a NUL character in an argument or a variable")
-    arguments = (ctypes.c_char_p * (len(argv) + 1))(*argv)
-    values = (ctypes.c_char_p * (len(environment) + 1))(*environment)
+    # One array for both: to make one costs more than to fill it.
+    count = len(argv) + 1
+    strings = (ctypes.c_char_p * (count + len(environment) + 1))(
+        *argv, None, *environment
+    )
+    values = ctypes.byref(strings, count * POINTER_BYTES)
     kept = _actions_of(cwd, *inputs)
     pid = ctypes.c_int()
     failure = errno.ENOENT
-    for path in _candidates(argv[0], environment):
+    program = argv[0]
+    paths = (program,) if b"/" in program else _candidates(program, environment)
+    for path in paths:
         failure = slow.posix_spawn(
-            ctypes.byref(pid), path, kept.actions, attributes, arguments, values
+            ctypes.byref(pid), path, kept.actions, attributes, strings, values
         )
         if failure not in {errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
             break
@@ -164,9 +212,6 @@ def _actions_of(cwd: bytes, *inputs: int) -> _Actions:
 
 
 def _candidates(program: bytes, environment: Sequence[bytes]) -> Iterator[bytes]:
-    if b"/" in program:
-        yield program
-        return
     search = next((x[5:] for x in environment if x.startswith(b"PATH=")), b"")
     for folder in search.split(b":"):
         path = os.path.join(folder or b".", program)
@@ -186,14 +231,14 @@ def _failure_of(error: OSError | ValueError, cwd: bytes) -> tuple[str, int, str]
     return "program", getattr(error, "errno", 0), str(error)
 
 
-def _correct_mark(pid: int, mark: int, hard: int) -> int:
+def _correct_mark(pid: int, limits: tuple[int, int]) -> int:
     """Give the job its own mark if it got another thread's; the number of that one's
     job, or 0. Limits are the process's: another thread may set its own in between."""
     try:
-        before, _ = resource.prlimit(pid, resource.RLIMIT_RTTIME, (mark, hard))
+        before = resource.prlimit(pid, resource.RLIMIT_RTTIME, limits)[0]
     except (PermissionError, ProcessLookupError):
         before = read_mark(pid)  # it has changed its user
-    return 0 if before in {mark, 0} else before & 0xFFFFFFFF
+    return 0 if before in {limits[0], 0} else before & 0xFFFFFFFF
 
 
 def open_ends() -> int:

@@ -20,7 +20,6 @@ import marshal
 import os
 import select
 import signal
-import threading
 import time
 
 # queue.py, socket.py and typing.py would cost a fifth of the memory for no use.
@@ -28,7 +27,7 @@ from _queue import SimpleQueue
 from _socket import socket
 
 from executors.job import Job, now
-from executors.launch import MAX_MESSAGE_BYTES, libc, open_ends, start_jobs
+from executors.launch import MAX_MESSAGE_BYTES, Starters, libc, open_ends
 from executors.marks import children_by_scan, mark_of, open_children, read_mark
 
 TYPE_CHECKING = False
@@ -54,10 +53,6 @@ EARLY = 10_000
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 
-THREADS = 4
-"""A start waits until the kernel has loaded the program, and on a busy host for its
-turn: one at a time they would be three times slower than side by side."""
-
 
 def hide_process() -> None:
     """Keep other processes of the same user from reading this one's memory and
@@ -68,8 +63,10 @@ def hide_process() -> None:
 class Spawner:
     """Starts, watches and ends jobs until the worker goes."""
 
-    def __init__(self, link: socket, identity: int, lease_seconds: float | None):
-        self.link = link
+    def __init__(
+        self, links: Sequence[socket], identity: int, lease_seconds: float | None
+    ):
+        self.link, orders = links
         self.identity = identity
         self.lease_seconds = lease_seconds
         self.last_sign = now()
@@ -90,7 +87,7 @@ class Spawner:
         self.is_idle = False
         self.results: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
         self.waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.starters: list[threading.Thread] = []
+        self.starters = Starters(self, orders)
         self._early: dict[int, float] = {}
         """When to kill jobs that were to stop before they were heard of."""
         self._children = open_children()
@@ -110,11 +107,7 @@ class Spawner:
     def serve(self) -> None:
         """Work until the worker has gone and no job is left."""
         # The threads first: each may have left a job.
-        while (
-            not self.is_orphaned
-            or any(t.is_alive() for t in self.starters)
-            or self.jobs
-        ):
+        while not self.is_orphaned or self.starters.are_alive() or self.jobs:
             for fd, events in self._poll.poll(self._pause()):
                 if fd == self._ends:
                     self._await_others()
@@ -142,6 +135,13 @@ class Spawner:
             self.is_idle = False
             return TICK_SECONDS * 1000
         return None
+
+    def begin(self, number: int, lease: tuple[Any, bool, float] | None) -> None:
+        """Note a job that the calling thread is about to start."""
+        self.starting.add(number)
+        self.jobs[number] = Job(number, lease)
+        if self.is_idle:  # else it looks by itself, or is woken by the job's end
+            os.eventfd_write(self.waker, 1)
 
     def _await_others(self) -> None:
         """Let more jobs end if others did just before."""
@@ -333,6 +333,7 @@ class Spawner:
                     job.stop(since + KILL_PART * self.lease_seconds, "lease_lost")
             if job.kill_at is not None and moment >= job.kill_at:
                 job.signal(signal.SIGKILL)
+        self.starters.relieve(moment)
 
     def _orphan(self) -> None:
         """The worker has gone: nobody will hear how its jobs end."""
@@ -387,13 +388,8 @@ def main(arguments: Sequence[str]) -> None:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    spawner = Spawner(link, int(identity), float(lease) or None)
-    for _ in range(THREADS):
-        thread = threading.Thread(
-            target=start_jobs, args=(spawner, orders), daemon=True
-        )
-        thread.start()
-        spawner.starters.append(thread)
+    spawner = Spawner((link, orders), int(identity), float(lease) or None)
+    spawner.starters.start()
     link.send(marshal.dumps([("hello", os.getpid() == 1)]))
     spawner.serve()
     _kill_the_rest(spawner)

@@ -323,6 +323,39 @@ def test_five_hundred_jobs_at_a_time_keep_their_exit_codes() -> None:
     assert open_files() == files
 
 
+def test_starts_that_hang_do_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a directory of a file server that has gone."""
+    gate = tmp_path / "gate"
+    program = supervisor.PROGRAM.replace("main(", HANGING.format(gate=str(gate)))
+    monkeypatch.setattr(supervisor, "PROGRAM", program)
+
+    async def work(_: Supervisor) -> None:
+        hung = [start("shell", {"argv": ["hang", "it"]}) for _ in range(4)]
+        try:
+            assert (await start("shell", {"command": "exit 3"})).exit_code == 3
+            assert not any(task.done() for task in hung)
+        finally:
+            gate.touch()
+        assert {(await task).reason for task in hung} == {"command_not_found"}
+
+    supervised(work, pid_namespace=True)
+
+
+HANGING = """
+import os, time
+from executors import launch
+launch.HUNG_SECONDS = 0.2
+start = launch._start
+def hang(argv, *rest):
+    while argv[0] == b"hang" and not os.path.exists({gate!r}):
+        time.sleep(0.01)
+    return start(argv, *rest)
+launch._start = hang
+main("""
+
+
 def test_the_supervisor_keeps_no_file_of_its_jobs() -> None:
     async def work(started: Supervisor) -> None:
         def files() -> int:
