@@ -19,6 +19,7 @@ from tasks_app import ledger
 from tasks_app.ledger import (
     Claimant,
     ClaimedRun,
+    Definitions,
     Finish,
     Lease,
     LogChunk,
@@ -88,6 +89,7 @@ class Writer:
         self._lost_output: set[Lease] = set()
         self._outlook: Outlook | None = None
         self._outlook_until = 0.0
+        self._definitions = Definitions()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -256,7 +258,7 @@ class Writer:
         if now >= self._outlook_until or any(claim.is_called for claim in claims):
             self._outlook = ledger.outlook(self.claimant)
             self._outlook_until = now + settings.POLL_SECONDS / 2
-        return ledger.claim(self.claimant, wanted, self._outlook)
+        return ledger.claim(self.claimant, wanted, self._outlook, self._definitions)
 
     def _answer(self, answers: Sequence[Callable[[], None]]) -> None:
         """Give the answers on the event loop, all in one turn of it."""

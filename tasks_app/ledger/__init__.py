@@ -26,6 +26,7 @@ from tasks_app.ledger.breakers import close as breaker_close
 from tasks_app.ledger.breakers import probe
 from tasks_app.ledger.cancelling import CancelAnswer, cancel
 from tasks_app.ledger.creating import create, create_one
+from tasks_app.ledger.definitions import Definitions
 from tasks_app.ledger.dialects import database_now
 from tasks_app.ledger.eligibility import waits
 from tasks_app.ledger.fleet import workers
@@ -60,6 +61,7 @@ __all__ = [
     "CancelAnswer",
     "Claimant",
     "ClaimedRun",
+    "Definitions",
     "Doorbell",
     "Finish",
     "HeartbeatAnswer",

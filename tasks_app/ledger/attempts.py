@@ -18,9 +18,10 @@ from tasks_app.choices import Admission, EventKind, RunStatus
 from tasks_app.ledger import breakers
 from tasks_app.ledger.admission import NO_LIMIT, has_limits, queue_rooms
 from tasks_app.ledger.announcing import announce
+from tasks_app.ledger.definitions import Definitions
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
 from tasks_app.ledger.eligibility import QUEUED, conditions
-from tasks_app.ledger.events import Change, Event, record, recorded
+from tasks_app.ledger.events import Change, Event, changed, event, record
 from tasks_app.ledger.fleet import waiting_lanes
 from tasks_app.ledger.pruning import these, unfinished
 from tasks_app.ledger.records import (
@@ -36,7 +37,8 @@ from tasks_app.ledger.records import (
     Lease,
     Outlook,
 )
-from tasks_app.ledger.settling import settle
+from tasks_app.ledger.settling import follow
+from tasks_app.ledger.tallies import tally
 from tasks_app.models import TaskRun
 from tasks_app.rules.placement import lane_refusal
 
@@ -63,13 +65,16 @@ def _lanes(claimant: Claimant) -> list[str]:
 
 _STARTED = {
     "id": "int", "attempt": "int", "task_id": "int", "scheduled_for": "time",
-    "params": "text", "task_name": "text", "definition": "text", "shard_index": "int",
-    "shard_total": "int", "priority": "int", "due_at": "time",
+    "params": "text", "task_name": "text", "version_id": "int", "definition": "text",
+    "shard_index": "int", "shard_total": "int", "priority": "int", "due_at": "time",
 }  # fmt: skip
 
 
 def claim(
-    claimant: Claimant, limit: int, expected: Outlook | None = None
+    claimant: Claimant,
+    limit: int,
+    expected: Outlook | None = None,
+    definitions: Definitions | None = None,
 ) -> list[ClaimedRun]:
     """QUEUED -> RUNNING: start the next attempt of the best runs that wait.
 
@@ -77,22 +82,33 @@ def claim(
     queue has room, and the worker is not draining. By priority, then by the time it
     is due. Fewer than `limit` in the answer: nothing more waits for this worker.
     `expected`: what `outlook` has told lately; asked for here if not given. A queue
-    that was given its first limit since is passed over.
+    that was given its first limit since is passed over. `definitions`: those that the
+    claimant has read before; the others are added.
     """
     expected = expected or outlook(claimant)
+    definitions = definitions or Definitions()
+    known = definitions.known()
     if expected.has_limits:  # their rows stay locked until the runs count
         with transaction.atomic(savepoint=False):
-            rows = _start(claimant, limit, expected)
+            rows = _start(claimant, limit, expected, known)
     else:
-        rows = _start(claimant, limit, expected)
-    rows.sort(key=lambda row: (-row[9], row[10], row[0]))
-    return [_claimed(row) for row in rows]
+        rows = _start(claimant, limit, expected, known)
+    rows.sort(key=lambda row: (-row[10], row[11], row[0]))
+    return [_claimed(row, definitions) for row in rows]
 
 
-def _start(claimant: Claimant, limit: int, expected: Outlook) -> list[tuple[Any, ...]]:
-    """The compare-and-set of `claim`, with the events; returns the runs it started."""
+def _start(
+    claimant: Claimant, limit: int, expected: Outlook, known: Sequence[int]
+) -> list[tuple[Any, ...]]:
+    """The compare-and-set of `claim`, with the events; returns the runs it started,
+    those of the `known` versions without a definition."""
     sql = dialect()
     best, params = _best(claimant, limit, expected)
+    definition = """(SELECT v.definition FROM tasks_app_taskversion v
+                WHERE v.id = version_id)"""
+    if known:
+        is_known = f"version_id IN ({','.join(map(str, known))})"
+        definition = f"CASE WHEN NOT ({is_known}) THEN {definition} END"
     start = f"""
         WITH best AS MATERIALIZED ({best}),
             this AS MATERIALIZED (SELECT {sql.now} AS at)
@@ -102,19 +118,20 @@ def _start(claimant: Claimant, limit: int, expected: Outlook) -> list[tuple[Any,
         WHERE id {sql.one_of("SELECT id FROM best")} AND {QUEUED} {unfinished()}
         RETURNING id, attempt, task_id, scheduled_for, params,
             (SELECT name FROM tasks_app_task t WHERE t.id = task_id) AS task_name,
-            (SELECT v.definition FROM tasks_app_taskversion v
-                WHERE v.id = version_id) AS definition,
+            version_id, {definition} AS definition,
             shard_index, shard_total, priority, due_at
         """
     params += [RunStatus.RUNNING, claimant.worker_id, settings.LEASE_SECONDS]
-    return recorded(
+    return changed(
         Change(start, params, _STARTED),
-        run_id="id",
-        kind=f"'{EventKind.STARTED.value}'",
-        attempt="attempt",
-        status=f"'{RunStatus.RUNNING.value}'",
-        actor="''",
-        detail=sql.json(worker_id=str(int(claimant.worker_id))),
+        event(
+            run_id="id",
+            kind=f"'{EventKind.STARTED.value}'",
+            attempt="attempt",
+            status=f"'{RunStatus.RUNNING.value}'",
+            actor="''",
+            detail=sql.json(worker_id=str(int(claimant.worker_id))),
+        ),
     )
 
 
@@ -159,8 +176,8 @@ def _best(claimant: Claimant, limit: int, expected: Outlook) -> tuple[str, list[
     )
 
 
-def _claimed(row: tuple[Any, ...]) -> ClaimedRun:
-    run_id, attempt, task_id, scheduled_for, params, task_name, definition = row[:7]
+def _claimed(row: tuple[Any, ...], definitions: Definitions) -> ClaimedRun:
+    run_id, attempt, task_id, scheduled_for, params, task_name = row[:6]
     return ClaimedRun(
         run_id=run_id,
         attempt=attempt,
@@ -168,9 +185,9 @@ def _claimed(row: tuple[Any, ...]) -> ClaimedRun:
         task_name=task_name,
         scheduled_for=as_time(scheduled_for),
         params=json.loads(params),
-        definition=json.loads(definition),
-        shard_index=row[7],
-        shard_total=row[8],
+        definition=definitions.of(row[6], row[7]),
+        shard_index=row[8],
+        shard_total=row[9],
     )
 
 
@@ -227,9 +244,12 @@ def _beat(beat: Beat, leases: Sequence[Lease]) -> tuple[bool, list[tuple[Any, ..
     return bool(rows[0][2]), [row[:2] for row in rows if row[0] is not None]
 
 
+_ANSWERS = {
+    **ENDED_KINDS, "due_at": "time", "target": "text", "queue": "text", "lane": "text",
+}  # fmt: skip
 _ENDED = {
-    **ENDED_KINDS, "due_at": "time", "target": "text", "queue": "text",
-    "lane": "text", "exit_code": "int", "reason": "text", "error": "text",
+    **_ANSWERS, "exit_code": "int", "reason": "text", "error": "text",
+    "started_at": "time", "completed_at": "time",
 }  # fmt: skip
 _FINISH = {
     "run_id": "int",
@@ -264,14 +284,14 @@ def finish(finishes: Sequence[Finish]) -> frozenset[Lease]:
         repeated = _repeated(refused)
         record(_exceptions(finishes, accepted, repeated))
         breakers.note(_calls(finishes, accepted))
-        settle([Ended.of(row) for row in rows])
+        follow([Ended.of(row) for row in rows])
         announce(_ready_at_once(finishes, accepted))
     return frozenset(accepted) | repeated
 
 
 def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
-    """The compare-and-set of `finish`, with the events of the runs that it ended;
-    returns the runs that it changed.
+    """The compare-and-set of `finish`, with the events and the count of the runs that
+    it ended; returns the runs that it changed.
 
     `status || ''` keeps SQLite from the index on status, along which it would compare
     each running run with each end.
@@ -298,22 +318,27 @@ def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
         {these([done.run_id for done in finishes])}
         RETURNING {ENDED}, due_at, target, queue, lane,
             tasks_app_taskrun.exit_code, tasks_app_taskrun.reason,
-            tasks_app_taskrun.error
+            tasks_app_taskrun.error, started_at, completed_at
         """
-    return recorded(
-        Change(end, [RunStatus.QUEUED, as_json(finishes), RunStatus.RUNNING], _ENDED),
-        where=f"status <> '{RunStatus.QUEUED.value}'",
-        run_id="id",
-        kind=f"'{EventKind.FINISHED.value}'",
-        attempt="attempt",
-        status="status",
-        actor="''",
-        detail=sql.json(
-            outcome="status",
-            exit_code="exit_code",
-            reason="NULLIF(reason, '')",
-            error="NULLIF(error, '')",
+    params = [RunStatus.QUEUED, as_json(finishes), RunStatus.RUNNING]
+    is_over = f"status <> '{RunStatus.QUEUED.value}'"
+    return changed(
+        Change(end, params, _ENDED, tuple(_ANSWERS)),
+        event(
+            where=is_over,
+            run_id="id",
+            kind=f"'{EventKind.FINISHED.value}'",
+            attempt="attempt",
+            status="status",
+            actor="''",
+            detail=sql.json(
+                outcome="status",
+                exit_code="exit_code",
+                reason="NULLIF(reason, '')",
+                error="NULLIF(error, '')",
+            ),
         ),
+        tally(f"changed WHERE {is_over}"),
     )
 
 

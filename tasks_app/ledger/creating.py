@@ -13,7 +13,7 @@ from tasks_app.ledger import tallies
 from tasks_app.ledger.admission import admit
 from tasks_app.ledger.announcing import announce
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
-from tasks_app.ledger.events import Change, recorded
+from tasks_app.ledger.events import Change, changed, event
 from tasks_app.ledger.overlapping import decide, replace
 from tasks_app.ledger.pruning import created, these
 from tasks_app.ledger.records import Doorbell, NewRun
@@ -202,14 +202,16 @@ def _insert(runs: Sequence[NewRun]) -> list[_Created]:
                 WHERE w.id = wanted_worker_id) AS wanted_lane
         """
     why = sql.json(reason="trigger_reason")
-    rows = recorded(
+    rows = changed(
         Change(statement, [as_json(runs)], _KINDS),
-        run_id="id",
-        kind="'created'",
-        attempt="0",
-        status="status",
-        actor="triggered_by",
-        detail=f"CASE WHEN trigger_reason <> '' THEN {why} END",
+        event(
+            run_id="id",
+            kind="'created'",
+            attempt="0",
+            status="status",
+            actor="triggered_by",
+            detail=f"CASE WHEN trigger_reason <> '' THEN {why} END",
+        ),
     )
     return [_Created(*row) for row in rows]
 

@@ -38,40 +38,54 @@ class Change:
     """A statement that changes runs, with its parameters.
 
     `returns`: the columns that it returns, in their order, each with its kind (as in
-    `Dialect.rows`).
+    `Dialect.rows`). `answers`: those of them that its caller asks for, all by default.
     """
 
     statement: str
     params: Sequence[Any]
     returns: Mapping[str, str]
+    answers: Sequence[str] = ()
 
 
-def recorded(
-    change: Change, where: str = "true", **event: str
-) -> list[tuple[Any, ...]]:
-    """Make a change, append an event for each run that it returns, and return its rows.
+def changed(change: Change, *inserts: str) -> list[tuple[Any, ...]]:
+    """Make a change with what follows from it, and return the answers of its rows.
 
-    `event` holds an SQL expression over the change's columns for each column of an
-    event but `at`; runs that do not meet `where` get none. One statement where the
-    database can do that: an event costs a fraction of what `record` takes for it.
+    `inserts` are statements that read what the change returned, as `changed`. One
+    statement where the database can do that: an event costs a fraction of what
+    `record` takes for it.
     """
     sql = dialect()
-    columns, values = ", ".join(event), ", ".join(event.values())
-    into = f"INSERT INTO tasks_app_runevent (at, {columns}) SELECT {sql.now}, {values}"
+    answers = change.answers or tuple(change.returns)
     if sql.writes_in_cte:
+        follows = ", ".join(f"i{n} AS ({insert})" for n, insert in enumerate(inserts))
         return fetch(
             f"""
-            WITH changed AS ({change.statement}),
-                event AS ({into} FROM changed WHERE {where})
-            SELECT * FROM changed
+            WITH changed AS ({change.statement}), {follows}
+            SELECT {", ".join(answers)} FROM changed
             """,
             *change.params,
         )
     with transaction.atomic(savepoint=False):
         rows = fetch(change.statement, *change.params)
         named = [dict(zip(change.returns, row, strict=True)) for row in rows]
-        fetch(f"{into} FROM {sql.rows(change.returns)} WHERE {where}", as_json(named))
-    return rows
+        given = as_json(named)
+        for insert in inserts:
+            source = f"SELECT * FROM {sql.rows(change.returns)}"
+            fetch(f"WITH changed AS ({source}) {insert}", given)
+    return [tuple(row[name] for name in answers) for row in named]
+
+
+def event(where: str = "true", **columns: str) -> str:
+    """For `changed`: append an event for each run that meets `where`.
+
+    `columns` holds an SQL expression over what the change returns for each column of
+    an event but `at`.
+    """
+    return f"""
+        INSERT INTO tasks_app_runevent (at, {", ".join(columns)})
+        SELECT {dialect().now}, {", ".join(columns.values())} FROM changed
+        WHERE {where}
+        """
 
 
 def record(events: Iterable[Event]) -> None:

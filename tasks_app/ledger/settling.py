@@ -13,12 +13,16 @@ from tasks_app.rules.states import TERMINAL
 
 
 def settle(attempts: Sequence[Ended]) -> None:
-    """Count the runs that ended and create their children, fill the rooms that came
-    free, and pause the tasks that ask for it. A run that is to be retried only frees
-    its room.
+    """Count the runs that ended, and do what follows from their ends."""
+    tallies.add([ended.run_id for ended in attempts if ended.status in TERMINAL])
+    follow(attempts)
+
+
+def follow(attempts: Sequence[Ended]) -> None:
+    """Create the children of the runs that ended, fill the rooms that came free, and
+    pause the tasks that ask for it. A run that is to be retried only frees its room.
     """
     runs = [ended for ended in attempts if ended.status in TERMINAL]
-    tallies.add([ended.run_id for ended in runs])
     release(runs)
     pause_failing(runs)
     admit(ended.task_id for ended in attempts if ended.is_admitted)

@@ -38,20 +38,22 @@ _COLUMNS = ", ".join(_KINDS)
 
 def add(run_ids: Sequence[int]) -> None:
     """Count runs that the caller's transaction has just brought to a terminal state."""
-    if not run_ids:
-        return
+    if run_ids:
+        ended = f"tasks_app_taskrun WHERE id IN ({dialect().ids()}) {these(run_ids)}"
+        fetch(tally(ended), as_json(run_ids))
+
+
+def tally(ended: str) -> str:
+    """A statement that counts ends. `ended`: where they are found, as after FROM, by
+    the columns of a run."""
     sql = dialect()
-    fetch(
-        f"""
+    return f"""
         INSERT INTO tasks_app_runtally ({_COLUMNS})
         SELECT {sql.hour("completed_at")}, task_id, status, count(*),
             SUM({sql.seconds("started_at", "completed_at")}),
             SUM({sql.seconds("due_at", "started_at")})
-        FROM tasks_app_taskrun WHERE id IN ({sql.ids()}) {these(run_ids)}
-        GROUP BY 1, 2, 3
-        """,
-        as_json(run_ids),
-    )
+        FROM {ended} GROUP BY 1, 2, 3
+        """
 
 
 def fold(since: datetime | None = None) -> int:

@@ -45,11 +45,9 @@ def test_claims_that_come_together_share_one_transaction(
     calls: list[int] = []
     really_claim = ledger.claim
 
-    def count(
-        claimant: Claimant, limit: int, outlook: ledger.Outlook
-    ) -> list[ledger.ClaimedRun]:
+    def count(claimant: Claimant, limit: int, *known: Any) -> list[ledger.ClaimedRun]:
         calls.append(limit)
-        return really_claim(claimant, limit, outlook)
+        return really_claim(claimant, limit, *known)
 
     monkeypatch.setattr(ledger, "claim", count)
 

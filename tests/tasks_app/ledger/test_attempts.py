@@ -12,10 +12,11 @@ from django.db import connection
 
 from tasks_app import ledger
 from tasks_app.ledger import Claimant, Finish, Lease, LogChunk, LogCut
-from tasks_app.models import RunEvent, RunLog, TaskRun
+from tasks_app.models import RunEvent, RunLog, Task, TaskRun
 from tests.factories import (
     ask,
     claim,
+    claimant_of,
     end,
     heartbeat,
     make_run,
@@ -91,6 +92,35 @@ class TestClaim:
         task_update(task_id=run.task_id, values={"command": "false"})
         assert claim(run).definition["command"] == "true"
 
+    def test_what_a_claimant_knows_of_a_version_is_what_is_stored(self) -> None:
+        task = make_task(executor="python", payload={"kwargs": {"days": [1]}})
+        runs = [make_run(task) for _ in range(3)]
+        worker, known = make_worker(), ledger.Definitions()
+
+        (first,) = ledger.claim(claimant_of(worker), 1, None, known)
+        first.definition["payload"]["kwargs"]["days"].append(2)  # as a job may
+        others = ledger.claim(claimant_of(worker), 2, None, known)
+
+        stored = runs[0].version.definition
+        assert [run.definition for run in others] == [stored, stored]
+
+    def test_a_claimant_that_forgets_versions_is_told_of_them_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tasks_app.ledger.definitions.MAX_KNOWN", 2)
+        tasks = [make_task(command=name) for name in ("true", "false", "date", "id")]
+        worker, known = make_worker(), ledger.Definitions()
+
+        for _ in range(2):
+            for task in tasks:
+                make_run(task)
+            for limit in (1, 3):
+                claimed = ledger.claim(claimant_of(worker), limit, None, known)
+                assert len(claimed) == limit
+                for run in claimed:
+                    task = Task.objects.get(pk=run.task_id)
+                    assert run.definition["command"] == task.command
+
 
 class TestHeartbeat:
     def test_it_renews_the_leases_and_tells_that_the_worker_lives(self) -> None:
@@ -165,6 +195,16 @@ class TestHeartbeat:
 
 
 class TestFinish:
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="of PostgreSQL")
+    def test_ends_that_concern_nobody_else_are_one_statement(
+        self, django_assert_num_queries: Any
+    ) -> None:
+        runs = [make_run() for _ in range(3)]
+        for run in runs:
+            claim(run)
+        with django_assert_num_queries(1):
+            ledger.finish([Finish(run.pk, 1, "succeeded") for run in runs])
+
     def test_it_stores_the_outcome(self) -> None:
         run = end(make_run(), "failed", exit_code=3, error="exit code 3", reason="x")
         assert (run.status, run.exit_code, run.error, run.reason) == (
