@@ -20,7 +20,7 @@ from tasks_app.ledger.admission import NO_LIMIT, has_limits, queue_rooms
 from tasks_app.ledger.announcing import announce
 from tasks_app.ledger.definitions import Definitions
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
-from tasks_app.ledger.eligibility import QUEUED, conditions
+from tasks_app.ledger.eligibility import conditions
 from tasks_app.ledger.events import Change, Event, changed, event, record
 from tasks_app.ledger.fleet import waiting_lanes
 from tasks_app.ledger.pruning import these, unfinished
@@ -63,6 +63,9 @@ def _lanes(claimant: Claimant) -> list[str]:
     return ["", *waiting]
 
 
+_STILL_QUEUED = "status || '' = 'queued'"
+"""As QUEUED, but of no index's condition: PostgreSQL takes the backlog for small until
+it has statistics of it, and would read all of it rather than look up the best."""
 _STARTED = {
     "id": "int", "attempt": "int", "task_id": "int", "scheduled_for": "time",
     "params": "text", "task_name": "text", "version_id": "int", "definition": "text",
@@ -115,7 +118,7 @@ def _start(
         UPDATE tasks_app_taskrun SET
             status = %s, attempt = attempt + 1, worker_id = %s,
             started_at = (SELECT at FROM this), lease_expires_at = {sql.later("%s")}
-        WHERE id {sql.one_of("SELECT id FROM best")} AND {QUEUED} {unfinished()}
+        WHERE id {sql.one_of("SELECT id FROM best")} AND {_STILL_QUEUED} {unfinished()}
         RETURNING id, attempt, task_id, scheduled_for, params,
             (SELECT name FROM tasks_app_task t WHERE t.id = task_id) AS task_name,
             version_id, {definition} AS definition,
@@ -293,8 +296,9 @@ def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
     """The compare-and-set of `finish`, with the events and the count of the runs that
     it ended; returns the runs that it changed.
 
-    `status || ''` keeps SQLite from the index on status, along which it would compare
-    each running run with each end.
+    CASE keeps SQLite from the index on status, along which it would compare each
+    running run with each end; and PostgreSQL from taking the runs for one or none,
+    which has it do the same.
     """
     sql = dialect()
     is_retry = "(v.retry_seconds IS NOT NULL AND cancel_requested_at IS NULL)"
@@ -314,7 +318,7 @@ def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
             log_truncated = v.log_truncated
         FROM {sql.rows(_FINISH)}
         WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt
-        AND tasks_app_taskrun.status || '' = %s
+        AND CASE tasks_app_taskrun.status WHEN %s THEN true ELSE false END
         {these([done.run_id for done in finishes])}
         RETURNING {ENDED}, due_at, target, queue, lane,
             tasks_app_taskrun.exit_code, tasks_app_taskrun.reason,

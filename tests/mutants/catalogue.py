@@ -76,8 +76,8 @@ MUTANTS = [
         [
             Edit(
                 ATTEMPTS,
-                f"{FENCE}\n        AND tasks_app_taskrun.status",
-                "WHERE id = v.run_id\n        AND tasks_app_taskrun.status",
+                f"{FENCE}\n        AND CASE tasks_app_taskrun.status",
+                "WHERE id = v.run_id\n        AND CASE tasks_app_taskrun.status",
             )
         ],
         [f"{LEDGER}/test_attempts.py", MACHINE],
@@ -163,7 +163,7 @@ MUTANTS = [
         [
             Edit(
                 ATTEMPTS,
-                """WHERE id {sql.one_of("SELECT id FROM best")} AND {QUEUED}""",
+                """WHERE id {sql.one_of("SELECT id FROM best")} AND {_STILL_QUEUED}""",
                 """WHERE id {sql.one_of("SELECT id FROM best")}""",
             ),
             Edit(
