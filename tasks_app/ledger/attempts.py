@@ -23,7 +23,8 @@ from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
 from tasks_app.ledger.eligibility import conditions
 from tasks_app.ledger.events import Change, Event, changed, event, record
 from tasks_app.ledger.fleet import waiting_lanes
-from tasks_app.ledger.pruning import these, unfinished
+from tasks_app.ledger.plans import keep_plans
+from tasks_app.ledger.pruning import looked_up, these, unfinished
 from tasks_app.ledger.records import (
     ENDED,
     ENDED_KINDS,
@@ -88,6 +89,7 @@ def claim(
     that was given its first limit since is passed over. `definitions`: those that the
     claimant has read before; the others are added.
     """
+    keep_plans()
     expected = expected or outlook(claimant)
     definitions = definitions or Definitions()
     known = definitions.known()
@@ -107,11 +109,7 @@ def _start(
     those of the `known` versions without a definition."""
     sql = dialect()
     best, params = _best(claimant, limit, expected)
-    definition = """(SELECT v.definition FROM tasks_app_taskversion v
-                WHERE v.id = version_id)"""
-    if known:
-        is_known = f"version_id IN ({','.join(map(str, known))})"
-        definition = f"CASE WHEN NOT ({is_known}) THEN {definition} END"
+    is_known = f"version_id {sql.one_of(sql.ids())}"
     start = f"""
         WITH best AS MATERIALIZED ({best}),
             this AS MATERIALIZED (SELECT {sql.now} AS at)
@@ -121,10 +119,13 @@ def _start(
         WHERE id {sql.one_of("SELECT id FROM best")} AND {_STILL_QUEUED} {unfinished()}
         RETURNING id, attempt, task_id, scheduled_for, params,
             (SELECT name FROM tasks_app_task t WHERE t.id = task_id) AS task_name,
-            version_id, {definition} AS definition,
+            version_id, CASE WHEN NOT ({is_known}) THEN
+                (SELECT v.definition FROM tasks_app_taskversion v
+                WHERE v.id = version_id) END AS definition,
             shard_index, shard_total, priority, due_at
         """
     params += [RunStatus.RUNNING, claimant.worker_id, settings.LEASE_SECONDS]
+    params.append(as_json(known))
     return changed(
         Change(start, params, _STARTED),
         event(
@@ -302,7 +303,9 @@ def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
     """
     sql = dialect()
     is_retry = "(v.retry_seconds IS NOT NULL AND cancel_requested_at IS NULL)"
+    run_ids = [done.run_id for done in finishes]
     end = f"""
+        WITH done AS MATERIALIZED (SELECT * FROM {sql.rows(_FINISH)})
         UPDATE tasks_app_taskrun SET
             status = CASE WHEN {is_retry} THEN %s ELSE v.status END,
             completed_at = CASE WHEN NOT {is_retry} THEN {sql.now} END,
@@ -316,15 +319,15 @@ def _end_attempts(finishes: Sequence[Finish]) -> list[tuple[Any, ...]]:
             error = v.error,
             reason = v.reason,
             log_truncated = v.log_truncated
-        FROM {sql.rows(_FINISH)}
+        FROM done AS v
         WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt
         AND CASE tasks_app_taskrun.status WHEN %s THEN true ELSE false END
-        {these([done.run_id for done in finishes])}
+        {looked_up("SELECT run_id FROM done", run_ids)}
         RETURNING {ENDED}, due_at, target, queue, lane,
             tasks_app_taskrun.exit_code, tasks_app_taskrun.reason,
             tasks_app_taskrun.error, started_at, completed_at
         """
-    params = [RunStatus.QUEUED, as_json(finishes), RunStatus.RUNNING]
+    params = [as_json(finishes), RunStatus.QUEUED, RunStatus.RUNNING]
     is_over = f"status <> '{RunStatus.QUEUED.value}'"
     return changed(
         Change(end, params, _ENDED, tuple(_ANSWERS)),

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from tasks_app.ledger.dialects import as_json, dialect, fetch
+from tasks_app.ledger.plans import fetch_planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def changed(change: Change, *inserts: str) -> list[tuple[Any, ...]]:
     answers = change.answers or tuple(change.returns)
     if sql.writes_in_cte:
         follows = ", ".join(f"i{n} AS ({insert})" for n, insert in enumerate(inserts))
-        return fetch(
+        return fetch_planned(
             f"""
             WITH changed AS ({change.statement}), {follows}
             SELECT {", ".join(answers)} FROM changed

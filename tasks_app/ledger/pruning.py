@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from django.db import connection
 
-from tasks_app.ledger.dialects import database_now, fetch
+from tasks_app.ledger.dialects import database_now, dialect, fetch
 from tasks_app.rules.run_ids import days_span, first_id
 
 KEPT_SECONDS = 60.0
@@ -53,6 +53,22 @@ def these(run_ids: Sequence[int], column: str = "id") -> str:
         return ""
     ids = ",".join(str(int(run_id)) for run_id in run_ids)
     return f"AND {column} = ANY ('{{{ids}}}'::bigint[])"
+
+
+def looked_up(query: str, run_ids: Sequence[int], column: str = "id") -> str:
+    """`AND ...`: met by the runs that a small query finds, which are `run_ids`, each
+    looked up by the index.
+
+    As `these`, for statements whose plan is kept: the text is the same for all runs of
+    the days of unfinished ones. Empty where there is nothing to prune.
+    """
+    if not run_ids or connection.vendor != "postgresql":
+        return ""
+    within = unfinished(column)
+    (first, last), (begin, end) = _Unfinished.span, days_span(run_ids)
+    if begin < first or end > last:
+        within = _within(column, min(begin, first), max(end, last))
+    return f"AND {column} {dialect().one_of(query)} {within}"
 
 
 def unfinished(column: str = "id") -> str:
