@@ -10,12 +10,22 @@ from tasks_app.admin import (
     alerts,
     calendars,
     dashboard,
+    projects,
     queues,
     runs,
     tasks,
 )
 
-__all__ = ["accounts", "alerts", "calendars", "dashboard", "queues", "runs", "tasks"]
+__all__ = [
+    "accounts",
+    "alerts",
+    "calendars",
+    "dashboard",
+    "projects",
+    "queues",
+    "runs",
+    "tasks",
+]
 
 # django-celery-beat's own pages let whoever may view an entry run and enable it.
 for _model in apps.get_app_config("django_celery_beat").get_models():

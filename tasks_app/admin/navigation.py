@@ -22,6 +22,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         (may(user, "run.read"), _("Runs"), "history", "tasks_app_taskrun"),
         (may(user, "worker.read"), _("Workers"), "dns", "workers_app_workerinfo"),
         (may(user, "queue.read"), _("Queues"), "stacks", "tasks_app_queue"),
+        (may(user, "project.read"), _("Projects"), "folder", "tasks_app_project"),
         (may(user, "calendar.read"), _("Calendars"), "event_busy", CALENDARS),
         (may(user, "alert.read"), _("Alerts"), "warning", ALERTS),
     ]

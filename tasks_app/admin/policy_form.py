@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tasks_app.choices import Overlap, Placement, TriggerRule
-from tasks_app.models import Calendar, Task
+from tasks_app.models import Calendar, Project, Task
 from tasks_app.models.project import MAX_RETENTION_DAYS
 from tasks_app.rules.rates import Rate, RateInvalid, parse_rate
 
@@ -151,7 +151,7 @@ class PolicyForm(forms.Form):
 
 
 def rate_values(rate: Rate | None) -> dict[str, int | None]:
-    """A rate as fields of Task."""
+    """A rate as fields of Task, and of Project."""
     if rate is None:
         blank = Task()
         rate_limit_seconds: int | None = blank.rate_limit_seconds
@@ -159,8 +159,8 @@ def rate_values(rate: Rate | None) -> dict[str, int | None]:
     return {"rate_limit_runs": rate.runs, "rate_limit_seconds": rate.seconds}
 
 
-def rate_text(task: Task) -> str:
-    """A task's rate limit as people write it; empty if it has none."""
-    if task.rate_limit_runs is None:
+def rate_text(limited: Task | Project) -> str:
+    """A rate limit as people write it; empty if there is none."""
+    if limited.rate_limit_runs is None:
         return ""
-    return str(Rate(task.rate_limit_runs, task.rate_limit_seconds))
+    return str(Rate(limited.rate_limit_runs, limited.rate_limit_seconds))

@@ -12,6 +12,7 @@ READ = (
     "view_workerinfo",
     "view_calendar",
     "view_queue",
+    "view_project",
     "view_alert",
 )
 EVERYTHING = (
@@ -25,6 +26,7 @@ EVERYTHING = (
     "change_calendar",
     "delete_calendar",
     "change_queue",
+    "change_project",
     "change_alert",
 )
 

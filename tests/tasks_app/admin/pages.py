@@ -7,12 +7,13 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from tasks_app.models import Alert, Calendar, Task, TaskRun
+from tasks_app.models import Alert, Calendar, Project, Task, TaskRun
 
 TASKS = "admin:tasks_app_task_{}"
 RUNS = "admin:tasks_app_taskrun_{}"
 WORKERS = "admin:workers_app_workerinfo_{}"
 QUEUES = "admin:tasks_app_queue_{}"
+PROJECTS = "admin:tasks_app_project_{}"
 CALENDARS = "admin:tasks_app_calendar_{}"
 ALERTS = "admin:tasks_app_alert_{}"
 
@@ -28,6 +29,10 @@ def run_url(run: TaskRun, page: str = "change") -> str:
 
 def calendar_url(calendar: Calendar, page: str = "page") -> str:
     return reverse(CALENDARS.format(page), args=[calendar.pk])
+
+
+def project_url(project: Project) -> str:
+    return reverse(PROJECTS.format("change"), args=[project.pk])
 
 
 def alert_url(alert: Alert) -> str:

@@ -8,12 +8,13 @@ from django.test import Client
 from django.urls import reverse
 
 from tasks_app import ledger
-from tasks_app.models import Alert, Calendar, Queue, Task, TaskRun
+from tasks_app.models import Alert, Calendar, Project, Queue, Task, TaskRun
 from tests.factories import end, make_run, make_task, make_worker
 from tests.tasks_app.admin.conftest import READ, sign_in
 from tests.tasks_app.admin.pages import (
     ALERTS,
     CALENDARS,
+    PROJECTS,
     QUEUES,
     RUNS,
     TASKS,
@@ -22,6 +23,7 @@ from tests.tasks_app.admin.pages import (
     calendar_fields,
     calendar_url,
     list_url,
+    project_url,
     queue_url,
     run_url,
     task_fields,
@@ -50,6 +52,7 @@ def posts(task: Task, run: TaskRun, ended: TaskRun) -> dict[str, tuple[str, dict
         calendar_url(calendar, "change"): ("change_calendar", calendar_fields()),
         calendar_url(calendar, "delete"): ("delete_calendar", {}),
         queue_url("default"): ("change_queue", {"max_concurrency": "3"}),
+        project_url(task.project): ("change_project", {"retention_days": "7"}),
         alert_url(alert): ("change_alert", {}),
     }
 
@@ -69,6 +72,7 @@ class TestViewer:
         calendar = Calendar.objects.create(name="nights")
         for url in (
             list_url(QUEUES),
+            list_url(PROJECTS),
             list_url(CALENDARS),
             calendar_url(calendar),
             list_url(ALERTS),
@@ -98,6 +102,7 @@ class TestViewer:
         assert TaskRun.objects.count() == runs
         assert Calendar.objects.get().timezone == "UTC"
         assert not Queue.objects.exists()
+        assert Project.objects.get().retention_days is None
         assert Alert.objects.open().exists()
 
     def test_is_shown_no_buttons(self, viewer: Client, task: Task) -> None:
@@ -130,6 +135,7 @@ class TestViewer:
         "change_calendar",
         "delete_calendar",
         "change_queue",
+        "change_project",
         "change_alert",
     ],
 )
@@ -150,8 +156,10 @@ def test_a_stranger_reads_nothing(stranger: Client, task: Task) -> None:
         list_url(RUNS),
         list_url(WORKERS),
         list_url(QUEUES),
+        list_url(PROJECTS),
         list_url(CALENDARS),
         list_url(ALERTS),
+        project_url(task.project),
         task_url(task),
         task_url(task, "backfill"),
         queue_url("default"),
