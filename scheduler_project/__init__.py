@@ -6,6 +6,8 @@ import sys
 
 from scheduler_project import lean
 
+if lean.is_work(sys.argv):
+    lean.import_for_work()
 lean.import_alone(*lean.LIBRARIES)
 
 from scheduler_project.celery import app as celery_app  # noqa: E402 - imports Celery

@@ -9,6 +9,7 @@ from importlib import import_module
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from scheduler_project import celery_app
 from scheduler_project.lean import import_alone
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
@@ -32,3 +33,4 @@ import_alone("rest_framework.compat")
 application = get_asgi_application()
 # Before gunicorn forks, not at the first request: its workers share what is loaded.
 import_module(settings.ROOT_URLCONF)
+celery_app.connection_for_write()  # loads the broker's library, and connects nowhere

@@ -10,13 +10,13 @@ import hashlib
 import secrets
 import sys
 from datetime import timedelta
+from logging.config import dictConfig
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
-from django.templatetags.static import static
 
 from scheduler_project.lean import is_work
 from scheduler_project.observability.logging import logging_config
@@ -319,7 +319,15 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
+
 # --- Admin --------------------------------------------------------------------------
+def _favicon(_request: object) -> str:
+    # Here, for it loads the templates, of which a beat or a worker has none.
+    from django.templatetags.static import static  # noqa: PLC0415
+
+    return static("gnomon/favicon.svg")
+
+
 UNFOLD = {
     "SITE_TITLE": "Gnomon",
     "SITE_HEADER": "Gnomon",
@@ -329,7 +337,7 @@ UNFOLD = {
         {
             "rel": "icon",
             "type": "image/svg+xml",
-            "href": lambda _request: static("gnomon/favicon.svg"),
+            "href": _favicon,
         }
     ],
     "SHOW_HISTORY": False,
@@ -361,3 +369,7 @@ LOGGING = logging_config(
     level=env.str("LOG_LEVEL", default="INFO"),
     is_json=env.str("LOG_FORMAT", default="json") == "json",
 )
+# Not by Django, which first sets up its own: mail to administrators, of which there
+# are none, and for that the debug page with all of its templates, 1 MB.
+LOGGING_CONFIG = None
+dictConfig(LOGGING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,13 +17,26 @@ from workers_app.models import Leadership, WorkerInfo
 FOR_PAGES = {
     "django.contrib.admin",
     "django.contrib.auth",
+    "django.core.mail.message",
+    "django.forms.models",
+    "django.template.base",
+    "django.views.debug",
     "drf_spectacular",
     "rest_framework",
     "tasks_app.admin",
     "tasks_app.api",
     "unfold",
 }
-FOR_OTHERS = {"httpx2", "jsonschema", "pygments.lexers", "rich.console", "yaml.loader"}
+FOR_OTHERS = {
+    "billiard.dummy",
+    "click.core",
+    "httpx2",
+    "jsonschema",
+    "pygments.lexers",
+    "rich.console",
+    "sqlparse.engine",
+    "yaml.loader",
+}
 """A module that is looked for in vain is in the list of imports, too."""
 CELERY = ("-m", "celery", "-A", "scheduler_project")
 IMPORT = re.compile(rb"^import time: +\d+ \| +\d+ \| *([\w.]+)", re.MULTILINE)
@@ -102,14 +116,49 @@ def test_a_beat_loads_no_pages(
         assert loaded & without == set()
 
 
-def test_companions_are_there_for_whoever_asks_later() -> None:
-    """A task of one's own may well read YAML."""
-    code = (
-        "import sys; sys.argv = ['manage.py', 'worker'];"
-        " import scheduler_project, yaml, rich, redis;"
-        " assert yaml and rich and redis"
+def run_as_worker(code: str) -> None:
+    """Run code where Gnomon is loaded as for a worker."""
+    start = (
+        "import sys, django; sys.argv = ['manage.py', 'worker']\n"
+        "import scheduler_project; django.setup()\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", start + code],
+        check=True,
+        timeout=60,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "scheduler_project.settings"},
+    )
+
+
+def test_what_is_spared_is_there_for_whoever_asks_later() -> None:
+    """A task of one's own may well read YAML, or send mail."""
+    run_as_worker(
+        "import click, redis, rich, yaml\n"
+        "from click.exceptions import Exit\n"
+        "from django.core.mail import EmailMessage, get_connection\n"
+        "assert redis and rich and yaml and get_connection\n"
+        "assert Exit(3).exit_code == 3\n"
+        "assert click.ClickException('no').exit_code == 1\n"
+        "assert EmailMessage('s', 'b').message()['Subject'] == 's'\n"
+    )
+
+
+def test_what_comes_late_comes_whole_to_all_threads() -> None:
+    run_as_worker(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "import django.db.models.fields as fields\n"
+        "late = fields.forms\n"
+        "assert 'django.forms.models' not in sys.modules\n"
+        "def ask(number):\n"
+        "    from django.forms import CharField, ModelForm\n"
+        "    import django.forms.widgets\n"
+        "    return CharField, ModelForm, late.CharField\n"
+        "with ThreadPoolExecutor(8) as threads:\n"
+        "    found = set(threads.map(ask, range(64)))\n"
+        "((one, form, other),) = found\n"
+        "assert one is other and 'django.forms.models' in sys.modules\n"
+        "assert fields.CharField(max_length=3).formfield().max_length == 3\n"
+    )
 
 
 def test_rabbitmq_costs_no_redis() -> None:
