@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from django.db import connection
 from django.db.models import Max
 
 from tasks_app.choices import AlertKind, RunStatus, TaskStatus
 from tasks_app.ledger.alerts import alert_raise
+from tasks_app.ledger.dialects import fetch
 from tasks_app.ledger.records import Ended
-from tasks_app.models import Task, TaskRun
+from tasks_app.ledger.searching import LOOK_UP
+from tasks_app.models import Task
 
 FAILING = frozenset({RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.LOST})
+COUNTED = (RunStatus.SUCCEEDED, *sorted(FAILING))
 LOST_AT_START = "lost_at_start"
 """The reason of a run whose worker died before it sent a heartbeat for it."""
 KINDS = (AlertKind.PAUSED_ITSELF, AlertKind.POISON)
@@ -33,16 +38,10 @@ def pause_failing(ended: Sequence[Ended]) -> None:
 
 
 def _reason(task: Task) -> tuple[AlertKind, str] | None:
-    counted = [RunStatus.SUCCEEDED, *FAILING]
-    runs = TaskRun.objects.filter(task=task, status__in=counted)
     # What it was paused for before is settled: whoever resumes it starts it anew.
-    settled_at = task.alerts.filter(kind__in=KINDS).aggregate(at=Max("resolved_at"))
-    if settled_at["at"]:
-        runs = runs.filter(completed_at__gt=settled_at["at"])
-    last = list(
-        runs.order_by("-id").values_list("status", "reason", "attempt")[
-            : max(POISON_RUNS, task.pause_after_failures or 0)
-        ]
+    settled = task.alerts.filter(kind__in=KINDS).aggregate(at=Max("resolved_at"))["at"]
+    last = _last_counted(
+        task.pk, settled, max(POISON_RUNS, task.pause_after_failures or 0)
     )
     died = [reason == LOST_AT_START for _status, reason, _attempt in last[:POISON_RUNS]]
     # The attempts of one run count like runs.
@@ -59,6 +58,30 @@ def _reason(task: Task) -> tuple[AlertKind, str] | None:
     if streak and len(statuses) == streak and RunStatus.SUCCEEDED not in statuses:
         return AlertKind.PAUSED_ITSELF, f"its last {streak} runs failed"
     return None
+
+
+def _last_counted(
+    task_id: int, settled_at: datetime | None, count: int
+) -> list[tuple[str, str, int]]:
+    """Status, reason and attempt of the last runs that ended well or badly, newest
+    first, among the newest LOOK_UP runs of the task. A task that is skipped every
+    second, say because it overlaps itself, has no more to be looked through: this is
+    asked within the transaction that ends a run."""
+    conditions = f"status IN ({', '.join(['%s'] * len(COUNTED))})"
+    params: list[object] = [task_id, *COUNTED]
+    if settled_at is not None:
+        conditions += " AND completed_at > %s"
+        params.append(connection.ops.adapt_datetimefield_value(settled_at))
+    rows = fetch(
+        f"""
+        SELECT status, reason, attempt FROM (
+            SELECT id, status, reason, attempt, completed_at FROM tasks_app_taskrun
+            WHERE task_id = %s ORDER BY id DESC LIMIT {LOOK_UP}) AS newest
+        WHERE {conditions} ORDER BY id DESC LIMIT {count}
+        """,
+        *params,
+    )
+    return [(status, reason, attempt) for status, reason, attempt in rows]
 
 
 def _pause(task: Task, kind: AlertKind, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks_app import ledger
+from tasks_app.ledger import pausing
 from tasks_app.models import Alert, Task, TaskRun
 from tasks_app.services.tasks import task_resume
 from tests.factories import ask, end, make_run, make_task, shift
@@ -56,6 +57,18 @@ def test_a_success_between_keeps_it_going() -> None:
 def test_a_cancelled_run_counts_neither_way() -> None:
     task = make_task(pause_after_failures=2)
     run_to(task, "failed", "cancelled", "failed")
+    assert task.status == "paused"
+
+
+def test_what_lies_behind_thousands_of_others_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is asked at each failure, within the transaction that records it."""
+    monkeypatch.setattr(pausing, "LOOK_UP", 4)
+    task = make_task(pause_after_failures=2)
+    run_to(task, "failed", "cancelled", "cancelled", "cancelled", "failed")
+    assert task.status == "active"
+    run_to(task, "cancelled", "failed")
     assert task.status == "paused"
 
 
