@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
@@ -21,6 +20,7 @@ from tasks_app.choices import RunStatus, TaskStatus
 from tasks_app.formats import run_duration
 from tasks_app.ledger.searching import newest_of
 from tasks_app.models import Project, Task, TaskRun
+from tasks_app.paging import BoundedPaginator
 from tasks_app.rules.schedules import CronSchedule, Schedule, describe
 
 PER_PAGE = 50
@@ -30,8 +30,8 @@ LATE_AFTER = timedelta(seconds=10)
 ORDERS = {
     "name": ("name", "pk"),
     "-name": ("-name", "-pk"),
-    "next": ("next_fire_at", "name"),
-    "project": ("project__name", "name"),
+    "next": ("next_fire_at", "name", "pk"),
+    "project": ("project__name", "name", "pk"),
 }
 
 
@@ -125,7 +125,7 @@ def task_list(query: QueryDict) -> dict[str, Any]:
     filters = TaskFilters(query)
     order = query.get("order", "")
     tasks = filters.apply(tasks_listed()).order_by(*ORDERS.get(order, ORDERS["name"]))
-    page = Paginator(tasks, PER_PAGE).get_page(query.get("page"))
+    page = BoundedPaginator(tasks, PER_PAGE).get_page(query.get("page"))
     rows = task_rows(list(page))
     return {
         "title": _("Tasks"),

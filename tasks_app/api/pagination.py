@@ -13,6 +13,7 @@ from rest_framework.utils.urls import replace_query_param
 
 from tasks_app.api.exceptions import InvalidQuery
 from tasks_app.api.fields import MAX_ID
+from tasks_app.paging import MAX_COUNT, BoundedPaginator
 from tasks_app.run_history import (
     run_created_at,
     runs_by_id,
@@ -67,8 +68,9 @@ def _schema(results: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 class Pages(PageNumberPagination):
-    """?page= and ?limit=, with the count."""
+    """?page= and ?limit=, with the count as far as it is counted."""
 
+    django_paginator_class = BoundedPaginator
     query_names = ("page", "limit")
 
     def get_page_size(self, request: Request) -> int:
@@ -76,15 +78,25 @@ class Pages(PageNumberPagination):
 
     def get_paginated_response(self, data: Any) -> Response:
         assert self.page is not None  # noqa: S101 - set by paginate_queryset
+        paginator: Any = self.page.paginator
         return _response(
             data,
             self.get_next_link(),
             self.get_previous_link(),
-            count=self.page.paginator.count,
+            count=paginator.count,
+            count_is_exact=paginator.is_exact,
         )
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        return _schema(schema, count={"type": "integer"})
+        count = {
+            "type": "integer",
+            "description": f"How many there are; counted up to {MAX_COUNT}.",
+        }
+        is_exact = {
+            "type": "boolean",
+            "description": "False if there are more than `count`.",
+        }
+        return _schema(schema, count=count, count_is_exact=is_exact)
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         return [
