@@ -373,13 +373,14 @@ def _runs_of_fire(task: Task, at: datetime) -> list[TaskRun]:
     found = list(fire) or archived(fire)
     if found:
         return found
-    later = planned.filter(
-        status=RunStatus.SKIPPED, scheduled_for__gt=at, result__skipped__isnull=False
-    ).order_by("scheduled_for")
-    summary = later.first()
-    if summary and datetime.fromisoformat((summary.result or {})["first"]) <= at:
-        return [summary]
-    return []
+    # A summary bears the time of its newest fire, and none that it counts has a row.
+    # So it is the next row after this time, or no row is: one look at the index of
+    # fires, however many have been skipped since.
+    summary = planned.filter(scheduled_for__gt=at).order_by("scheduled_for").first()
+    if summary is None or summary.status != RunStatus.SKIPPED:
+        return []
+    first = (summary.result or {}).get("first")
+    return [summary] if first and datetime.fromisoformat(first) <= at else []
 
 
 def _nominal(task: Task, at: datetime) -> Iterator[Check]:
