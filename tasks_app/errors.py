@@ -88,6 +88,12 @@ class TooManyQueuedRuns(DomainError):
     code = "too_many_queued_runs"
 
 
+class HistoryAway(DomainError):
+    """The history database does not answer; what is asked for is there, or nowhere."""
+
+    code = "history_unreachable"
+
+
 class IdempotencyKeyReused(DomainError):
     """This Idempotency-Key was used with another request body."""
 

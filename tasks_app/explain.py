@@ -15,6 +15,7 @@ from django.conf import settings
 
 from tasks_app import ledger
 from tasks_app.choices import Admission, BreakerState, RunStatus, TaskStatus, Trigger
+from tasks_app.errors import HistoryAway
 from tasks_app.formats import duration
 from tasks_app.ledger.admission import queue_limits
 from tasks_app.ledger.eligibility import (
@@ -37,8 +38,9 @@ from tasks_app.rules.blackout import blackout_at
 from tasks_app.rules.cron import TICK
 from tasks_app.rules.placement import WorkerView, can_take
 from tasks_app.rules.rates import next_room_at
+from tasks_app.rules.run_ids import first_id
 from tasks_app.rules.schedules import newest_fires, next_fire
-from tasks_app.run_history import archived, is_archived
+from tasks_app.run_history import archived, archived_end, is_archived
 
 NOBODY = 0
 """Stands for a worker that no run wishes for."""
@@ -346,15 +348,27 @@ def skipped_by(run: TaskRun) -> str:
 
 
 # --- A fire -------------------------------------------------------------------------
+_HISTORY_AWAY = Check(
+    "history",
+    passed=False,
+    detail="its run may be archived, and the history database does not answer",
+)
+
+
 def explain_fire(task: Task, at: datetime) -> Explanation:
     """Whether a task fired at a time, and what became of it."""
     now = ledger.database_now()
-    runs = _runs_of_fire(task, at)
+    away: list[Check] = []
+    try:
+        runs = _runs_of_fire(task, at)
+    except HistoryAway:
+        runs, away = [], [_HISTORY_AWAY]
     checks = [
         *_nominal(task, at),
         _history(task, at),
         _status(task, at),
         _blackout(task, at),
+        *away,
         _planned(task, at, runs, now),
     ]
     failing = [check for check in checks if not check.passed]
@@ -367,10 +381,16 @@ def explain_fire(task: Task, at: datetime) -> Explanation:
 
 
 def _runs_of_fire(task: Task, at: datetime) -> list[TaskRun]:
-    """Its run, or those of a broadcast, or the summary that counts it in."""
+    """Its run, or those of a broadcast, or the summary that counts it in.
+
+    Raises:
+        HistoryAway: its run may be in the history, which does not answer.
+    """
     planned = task.runs.filter(trigger=Trigger.SCHEDULE)
     fire = planned.filter(scheduled_for=at).order_by("shard_index")
-    found = list(fire) or archived(fire)
+    found = list(fire)
+    if not found and first_id(at.astimezone(UTC).date()) < archived_end():
+        found = archived(fire)  # no run is older than its fire
     if found:
         return found
     # A summary bears the time of its newest fire, and none that it counts has a row.

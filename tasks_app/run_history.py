@@ -3,23 +3,46 @@
 The numbers come first, from the indexes alone; then the rows that are shown. Months
 that have moved to the history database are read there; tasks, versions and workers are
 in the default one, and are attached to its runs.
+
+While the history database is away, lists have what the default one has, and say that
+they do; what can only be there raises `HistoryAway`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+import structlog
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
 from django.db.models import F, Max, QuerySet
 
+from tasks_app.errors import HistoryAway
 from tasks_app.ledger import searching
 from tasks_app.ledger.archiving import HISTORY, is_configured
 from tasks_app.ledger.searching import MAX_ID, Found, RunSearch
 from tasks_app.models import ArchivedMonth, TaskRun, TaskVersion
 
 __all__ = ["MAX_ID", "Found", "RunSearch"]
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def _asking_history() -> Iterator[None]:
+    """Statements for the history database.
+
+    Raises:
+        HistoryAway: it does not answer.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        log.warning("history.away", error=str(error).strip())
+        raise HistoryAway from error
 
 
 # --- Pages ----------------------------------------------------------------------------
@@ -30,9 +53,13 @@ def search_down(search: RunSearch, *, before: int, limit: int) -> Found:
     reached = found.run_ids[-1] if len(found.run_ids) == limit else found.edge or 0
     if reached >= end:
         return found
-    older = searching.search_down(
-        search, before=min(before, end), limit=limit, alias=HISTORY
-    )
+    try:
+        with _asking_history():
+            older = searching.search_down(
+                search, before=min(before, end), limit=limit, alias=HISTORY
+            )
+    except HistoryAway:
+        return replace(found, is_history_away=True)
     edge = max((each.edge for each in (found, older) if each.edge), default=None)
     ids = {*found.run_ids, *older.run_ids}
     within = sorted((i for i in ids if i >= (edge or 0)), reverse=True)
@@ -44,7 +71,11 @@ def search_up(search: RunSearch, *, after: int, limit: int) -> Found:
     found = searching.search_up(search, after=after, limit=limit)
     if after >= archived_end():
         return found
-    older = searching.search_up(search, after=after, limit=limit, alias=HISTORY)
+    try:
+        with _asking_history():
+            older = searching.search_up(search, after=after, limit=limit, alias=HISTORY)
+    except HistoryAway:
+        return replace(found, is_history_away=True)
     edge = min((each.edge for each in (found, older) if each.edge), default=None)
     ids = {*found.run_ids, *older.run_ids}
     within = sorted(i for i in ids if i <= (edge or MAX_ID))
@@ -84,30 +115,45 @@ def runs_shown() -> QuerySet[TaskRun]:
 
 
 def runs_by_id(run_ids: Sequence[int]) -> list[TaskRun]:
-    """The runs of these numbers, in their order; those that are gone are left out."""
+    """The runs of these numbers, in their order; those that are gone are left out.
+
+    Raises:
+        HistoryAway: some can only be in the history, which does not answer.
+    """
     found = runs_shown().in_bulk(run_ids)
     missing = [run_id for run_id in run_ids if run_id not in found]
     if missing and min(missing) < archived_end():
-        archived = TaskRun.objects.using(HISTORY).in_bulk(missing)
+        with _asking_history():
+            archived = TaskRun.objects.using(HISTORY).in_bulk(missing)
         attach(archived.values())
         found |= archived
     return [found[run_id] for run_id in run_ids if run_id in found]
 
 
 def find(run_id: int, runs: QuerySet[TaskRun] | None = None) -> TaskRun | None:
-    """A run, as `runs` gives it; one of the history always with all that is shown."""
+    """A run, as `runs` gives it; one of the history always with all that is shown.
+
+    Raises:
+        HistoryAway: it can only be in the history, which does not answer.
+    """
     found = (TaskRun.objects.all() if runs is None else runs).filter(pk=run_id).first()
     if found is None and run_id < archived_end():
-        found = TaskRun.objects.using(HISTORY).filter(pk=run_id).first()
+        with _asking_history():
+            found = TaskRun.objects.using(HISTORY).filter(pk=run_id).first()
         attach([found] if found else [])
     return found
 
 
 def archived(runs: QuerySet[TaskRun]) -> list[TaskRun]:
-    """What a query finds in the history, if there is one."""
+    """What a query finds in the history, if there is one.
+
+    Raises:
+        HistoryAway: it does not answer.
+    """
     if not archived_end():
         return []
-    found = list(runs.using(HISTORY))
+    with _asking_history():
+        found = list(runs.using(HISTORY))
     attach(found)
     return found
 

@@ -16,9 +16,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from tasks_app.errors import Conflict, DomainError
+from tasks_app.errors import Conflict, DomainError, HistoryAway
 from tasks_app.policy import may
 
 View = Callable[..., HttpResponse]
@@ -62,13 +63,14 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg] # one for any model
 
     def address(self, route: str, view: View, name: str, *methods: str) -> URLPattern:
         """A page of this model, `name` being its own part of the address's name."""
-        checked = require_http_methods(methods)(self._tell_conflicts(view))
+        checked = require_http_methods(methods)(self._tell(view))
         guarded = self.admin_site.admin_view(checked)
         name = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
         return path(route, update_wrapper(guarded, view), name=name)
 
-    def _tell_conflicts(self, view: View) -> View:
-        """Someone else was faster, say by deleting the task: tell it, on the list."""
+    def _tell(self, view: View) -> View:
+        """Someone else was faster, say by deleting the task: tell it, on the list. Or
+        what the page is about cannot be read now: tell it there, with a 503."""
 
         def telling(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             try:
@@ -77,6 +79,9 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg] # one for any model
                 model = f"{self.opts.app_label}_{self.opts.model_name}"
                 messages.error(request, str(error))
                 return HttpResponseRedirect(reverse(f"admin:{model}_changelist"))
+            except HistoryAway:
+                context = {"title": _("Not now")}
+                return self.page(request, "gnomon/history_away.html", context, 503)
 
         return telling
 
@@ -102,7 +107,7 @@ class Allowed:
         self._user = request.user
 
     def __getattr__(self, name: str) -> bool:
-        noun, _, verb = name.partition("_")
+        noun, _dash, verb = name.partition("_")
         return may(self._user, f"{noun}.{verb}")
 
 

@@ -137,6 +137,7 @@ def run_list(query: QueryDict) -> dict[str, Any]:
         "runs": runs,
         "older_from": found.edge if is_cut else _last(found.run_ids),
         "searched_to": run_created_at(found.edge) if is_cut and found.edge else None,
+        "is_history_away": found.is_history_away,
         "is_first": not before,
         "is_busy": any(not run.is_terminal for run in runs),
     }

@@ -12,11 +12,12 @@ from django.utils.translation import gettext as _
 from tasks_app.admin.run_log import last_lines
 from tasks_app.admin.timeline import timeline
 from tasks_app.choices import RunStatus
+from tasks_app.errors import HistoryAway
 from tasks_app.explain import explain_run
 from tasks_app.formats import queue_wait, run_duration
 from tasks_app.models import RunEvent, TaskRun
 from tasks_app.rules.states import TERMINAL
-from tasks_app.run_history import RunSearch, runs_by_id, search_down
+from tasks_app.run_history import RunSearch, runs_by_id, runs_shown, search_down
 from tasks_app.services.runs import FAILED
 
 RELATED_SHOWN = 20
@@ -24,13 +25,14 @@ TYPICAL_OF = 20
 
 
 def run_page(run: TaskRun) -> dict[str, Any]:
-    named = {each.pk: each for each in runs_by_id(relatives(run))}
+    named, is_history_away = relatives_named(run)
     events = list(run.events.all())
     took, usual = run_duration(run), successes_took(run)
     below = statuses_below(run)
     return {
         "title": _("Run %(id)d · %(task)s") % {"task": run.task.name, "id": run.pk},
         "run": run,
+        "is_history_away": is_history_away,
         "root": named.get(run.root_id or 0),
         "parent": named.get(run.parent_id or 0),
         "rerun_of": named.get(run.rerun_of_id or 0),
@@ -91,6 +93,14 @@ def _detail(detail: dict[str, Any]) -> str:
 def relatives(run: TaskRun) -> list[int]:
     """The runs that it came of."""
     return [each for each in (run.parent_id, run.root_id, run.rerun_of_id) if each]
+
+
+def relatives_named(run: TaskRun) -> tuple[dict[int, TaskRun], bool]:
+    """Them by their numbers, and whether some are missing, for the history is away."""
+    try:
+        return {each.pk: each for each in runs_by_id(relatives(run))}, False
+    except HistoryAway:
+        return runs_shown().in_bulk(relatives(run)), True
 
 
 def related(runs: QuerySet[TaskRun]) -> Sequence[TaskRun]:

@@ -33,6 +33,7 @@ from tasks_app.api.request_id import HEADER, request_id
 from tasks_app.errors import (
     Conflict,
     DomainError,
+    HistoryAway,
     IdempotencyKeyReused,
     InvalidInput,
     TooManyQueuedRuns,
@@ -47,6 +48,7 @@ STATUSES: dict[type[DomainError], int] = {
     VersionMismatch: status.HTTP_412_PRECONDITION_FAILED,
     IdempotencyKeyReused: status.HTTP_422_UNPROCESSABLE_ENTITY,
     TooManyQueuedRuns: status.HTTP_429_TOO_MANY_REQUESTS,
+    HistoryAway: status.HTTP_503_SERVICE_UNAVAILABLE,
 }
 """The status of each domain error, and of those derived from it."""
 

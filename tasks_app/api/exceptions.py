@@ -32,6 +32,8 @@ class Refused(exceptions.APIException):
     def __init__(self, error: DomainError, status_code: int) -> None:
         super().__init__(str(error), error.code)
         self.status_code = status_code
+        if status_code == status.HTTP_503_SERVICE_UNAVAILABLE:
+            self.wait = RETRY_AFTER_SECONDS
 
 
 class PayloadTooLarge(exceptions.APIException):

@@ -128,6 +128,7 @@ class NewestFirst(BasePagination):
         else:
             found = search_up(queryset, after=boundary, limit=limit + 1)
         ids = found.run_ids[:limit]
+        self.is_history_away = found.is_history_away
         self.searched_to = None
         # Whoever came by a link has what it led away from on the other side.
         came_by_link = "cursor" in request.query_params
@@ -143,7 +144,13 @@ class NewestFirst(BasePagination):
     def get_paginated_response(self, data: Any) -> Response:
         older = None if self.older is None else self._link(f"b{self.older}")
         newer = None if self.newer is None else self._link(f"a{self.newer}")
-        return _response(data, older, newer, searched_to=self.searched_to)
+        return _response(
+            data,
+            older,
+            newer,
+            searched_to=self.searched_to,
+            history_unreachable=self.is_history_away,
+        )
 
     def _link(self, cursor: str) -> str:
         return replace_query_param(self.url, "cursor", cursor)
@@ -158,7 +165,16 @@ class NewestFirst(BasePagination):
                 " match: it has come down to runs of this time, and `next` goes on."
             ),
         }
-        return _schema(schema, searched_to=searched_to)
+        history_unreachable = {
+            "type": "boolean",
+            "description": (
+                "The history database does not answer: archived runs, which belong on"
+                " this page, are missing from it."
+            ),
+        }
+        return _schema(
+            schema, searched_to=searched_to, history_unreachable=history_unreachable
+        )
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         return [

@@ -62,10 +62,12 @@ class RunSearch:
 @dataclass(frozen=True, slots=True)
 class Found:
     """Numbers of runs in the order of the walk. `edge`: the last number looked at, if
-    the walk stopped before its end; the next one goes on there."""
+    the walk stopped before its end; the next one goes on there. `is_history_away`: runs
+    of the history belong here, and it does not answer."""
 
     run_ids: list[int]
     edge: int | None
+    is_history_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

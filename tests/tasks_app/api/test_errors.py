@@ -13,6 +13,7 @@ from tasks_app.api.v1 import task_views
 from tasks_app.errors import (
     Conflict,
     DomainError,
+    HistoryAway,
     IdempotencyKeyReused,
     InvalidInput,
     TooManyQueuedRuns,
@@ -36,6 +37,7 @@ def test_every_domain_error_has_a_status(kind: type[DomainError]) -> None:
         VersionMismatch: 412,
         IdempotencyKeyReused: 422,
         TooManyQueuedRuns: 429,
+        HistoryAway: 503,
     }
     assert errors.status_of(error) == expected.get(kind, 409)
     assert issubclass(kind, Conflict) or kind in expected

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -152,6 +154,24 @@ def admin(admin_user: Any) -> APIClient:
     client = APIClient()
     client.force_authenticate(admin_user)
     return client
+
+
+@contextmanager
+def history_away() -> Iterator[None]:
+    """Where the history database should be, nothing listens."""
+    there = connections.databases["history"]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        nowhere = {"HOST": "127.0.0.1", "PORT": str(server.getsockname()[1])}
+        connections["history"].close()
+        del connections["history"]
+        connections.databases["history"] = {**there, **nowhere}
+        try:
+            yield
+        finally:
+            connections["history"].close()
+            del connections["history"]
+            connections.databases["history"] = there
 
 
 def archive(*options: str) -> dict[str, Any]:
@@ -368,3 +388,74 @@ def test_a_dry_run_says_what_would_move(runs: list[TaskRun]) -> None:
     found = archive("--before", BEFORE, "--dry-run")["would_move"]
     assert [month["name"] for month in found] == ["202601", "202602"]
     assert TaskRun.objects.count() == len(runs)
+
+
+class TestWhileTheHistoryIsAway:
+    """What the default database has is answered, and that it is not all."""
+
+    AWAY = "The history database does not answer"
+
+    def test_lists_have_what_is_here_and_say_that_it_is_not_all(
+        self, runs: list[TaskRun], admin: APIClient, admin_client: Client
+    ) -> None:
+        archive("--before", BEFORE)
+        here = [run.pk for run in reversed(runs)][:PER_MONTH]
+        with history_away():
+            whole = admin.get(f"/api/v1/runs?limit={PER_MONTH - 1}").json()
+            assert whole["history_unreachable"] is False
+            short = admin.get("/api/v1/runs").json()
+            assert [run["id"] for run in short["results"]] == here
+            assert short["history_unreachable"] is True
+            up = admin.get("/api/v1/runs", {"cursor": "a1"}).json()
+            assert up["history_unreachable"] is True
+            page = admin_client.get("/admin/tasks_app/taskrun/")
+            assert [run.pk for run in page.context["runs"]] == here
+            assert self.AWAY in page.content.decode()
+        again = admin.get("/api/v1/runs").json()
+        assert again["history_unreachable"] is False
+        assert len(again["results"]) == len(runs)
+
+    def test_what_can_only_be_there_is_unreachable_and_not_missing(
+        self, runs: list[TaskRun], admin: APIClient, admin_client: Client
+    ) -> None:
+        archive("--before", BEFORE)
+        old, new = runs[0], runs[-1]
+        admin.raise_request_exception = False
+        with history_away():
+            for what in ("", "/events", "/logs", "/logs.txt", "/explain"):
+                answer = admin.get(f"/api/v1/runs/{old.pk}{what}")
+                assert answer.status_code == 503, what
+                assert answer.json()["code"] == "history_unreachable"
+                assert answer["Retry-After"]
+                assert admin.get(f"/api/v1/runs/{new.pk}{what}").status_code == 200
+            page = admin_client.get(f"/admin/tasks_app/taskrun/{old.pk}/")
+            assert page.status_code == 503
+            assert self.AWAY in page.content.decode()
+
+    def test_the_page_of_a_run_here_says_that_its_relatives_are_missing(
+        self, runs: list[TaskRun], admin_client: Client
+    ) -> None:
+        old, new = runs[0], runs[-1]
+        TaskRun.objects.filter(pk=new.pk).update(rerun_of=old.pk)
+        archive("--before", BEFORE)
+        url = f"/admin/tasks_app/taskrun/{new.pk}/"
+        assert self.AWAY not in admin_client.get(url).content.decode()
+        with history_away():
+            page = admin_client.get(url)
+            assert page.status_code == 200
+            assert self.AWAY in page.content.decode()
+
+    def test_an_old_fire_is_explained_as_far_as_is_known(
+        self, runs: list[TaskRun], admin: APIClient
+    ) -> None:
+        archive("--before", BEFORE)
+        Task.objects.update(created_at="2025-01-01T00:00Z")
+        old, new = runs[0], runs[-1]
+        url = f"/api/v1/tasks/{old.task_id}/explain"
+        with history_away():
+            told = admin.get(url, {"at": old.scheduled_for.isoformat()}).json()
+            (check,) = (each for each in told["checks"] if each["name"] == "history")
+            assert not check["passed"]
+            here = admin.get(url, {"at": new.scheduled_for.isoformat()}).json()
+            assert here["summary"].startswith(f"it has run {new.pk}")
+            assert "history" not in {each["name"] for each in here["checks"]}
