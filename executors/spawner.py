@@ -44,9 +44,11 @@ ORPHAN_GRACE_SECONDS = 3.0
 CLEAR_SECONDS = 2.0
 """How long what a job leaves behind may take to die before the job's end is told."""
 TICK_SECONDS = 0.05
+CROWD = 16
 CROWD_SECONDS = 0.004
-"""How far apart the looks at ended jobs are: when jobs end in crowds, one look, one
-wake-up of the worker and one message do for several of them."""
+"""How far apart the looks at ended jobs are while so many are under way: one look, one
+wake-up of the worker and one message do for several ends. Fewer are not kept waiting,
+for that would be most of their time."""
 EARLY = 10_000
 """How far apart in number may be jobs that are under way at the same time."""
 
@@ -144,9 +146,9 @@ class Spawner:
             os.eventfd_write(self.waker, 1)
 
     def _await_others(self) -> None:
-        """Let more jobs end if others did just before."""
+        """Let more of a crowd end if some did just before."""
         moment = now()
-        if moment < self._reap_at:
+        if moment < self._reap_at and len(self.jobs) >= CROWD:
             time.sleep(self._reap_at - moment)
             moment = self._reap_at
         self._reap_at = moment + CROWD_SECONDS
