@@ -52,6 +52,11 @@ class Dialect(Protocol):
         the row sources before it. To be given a name."""
         ...
 
+    def as_read(self, column: str, kind: str) -> str:
+        """A column as a raw statement does best to read it: a time as a text that sorts
+        like it, for `as_time`, which takes a tenth of what the driver does for it."""
+        ...
+
     def seconds(self, begin: str, end: str) -> str:
         """The seconds from one time to another; 0 if one is NULL, or the end first."""
         ...
@@ -109,6 +114,9 @@ class PostgreSQL:
     def each(self, select: str) -> str:
         return f"LATERAL ({select})"
 
+    def as_read(self, column: str, kind: str) -> str:
+        return f"{column}::text" if kind == "time" else column
+
     def seconds(self, begin: str, end: str) -> str:
         span = f"EXTRACT(EPOCH FROM {end} - {begin})::double precision"
         return f"CASE WHEN {end} > {begin} THEN {span} ELSE 0 END"
@@ -157,6 +165,9 @@ class SQLite:
 
     def each(self, select: str) -> str:
         return f"json_each((SELECT json_group_array(value) FROM ({select})))"
+
+    def as_read(self, column: str, kind: str) -> str:  # noqa: ARG002
+        return column
 
     def seconds(self, begin: str, end: str) -> str:
         span = f"(julianday({end}) - julianday({begin})) * 86400.0"

@@ -49,7 +49,8 @@ class Change:
 
 
 def changed(change: Change, *inserts: str) -> list[tuple[Any, ...]]:
-    """Make a change with what follows from it, and return the answers of its rows.
+    """Make a change with what follows from it, and return the answers of its rows,
+    times as `as_time` reads them.
 
     `inserts` are statements that read what the change returned, as `changed`. One
     statement where the database can do that: an event costs a fraction of what
@@ -58,11 +59,12 @@ def changed(change: Change, *inserts: str) -> list[tuple[Any, ...]]:
     sql = dialect()
     answers = change.answers or tuple(change.returns)
     if sql.writes_in_cte:
+        read = [sql.as_read(name, change.returns[name]) for name in answers]
         follows = ", ".join(f"i{n} AS ({insert})" for n, insert in enumerate(inserts))
         return fetch_planned(
             f"""
             WITH changed AS ({change.statement}), {follows}
-            SELECT {", ".join(answers)} FROM changed
+            SELECT {", ".join(read)} FROM changed
             """,
             *change.params,
         )
