@@ -44,11 +44,12 @@ ORPHAN_GRACE_SECONDS = 3.0
 CLEAR_SECONDS = 2.0
 """How long what a job leaves behind may take to die before the job's end is told."""
 TICK_SECONDS = 0.05
-CROWD = 16
+CROWD = 4
 CROWD_SECONDS = 0.004
 """How far apart the looks at ended jobs are while so many are under way: one look, one
-wake-up of the worker and one message do for several ends. Fewer are not kept waiting,
-for that would be most of their time."""
+wake-up of the worker and one message do for several ends. Fewer are not kept waiting:
+that would be most of their time. A crowd is small here, for what waits to be started
+is not counted."""
 EARLY = 10_000
 """How far apart in number may be jobs that are under way at the same time."""
 
