@@ -43,8 +43,9 @@ MUTANTS = {
             Edit(
                 "tasks_app.ledger.attempts",
                 "WHERE id = v.run_id AND tasks_app_taskrun.attempt = v.attempt\n"
-                "        AND tasks_app_taskrun.status || '' = %s\n"
-                "        {these([done.run_id for done in finishes])}\n"
+                "        AND CASE tasks_app_taskrun.status WHEN %s THEN true ELSE false"
+                " END\n"
+                '        {looked_up("SELECT run_id FROM done", run_ids)}\n'
                 "        RETURNING {ENDED},",
                 "WHERE id = v.run_id AND %s <> ''\n        RETURNING"
                 " {ENDED.replace('tasks_app_taskrun.attempt', 'v.attempt')},",
