@@ -23,6 +23,7 @@ from scheduler_project.bench.rig import Rig
 from scheduler_project.bench.workload import COMMAND, runs_delete
 from scheduler_project.local.supervisor import Supervisor
 from tasks_app import ledger
+from tasks_app.choices import RunStatus
 from tasks_app.ledger.dialects import fetch
 from tasks_app.models import Project, Task, TaskRun, TaskVersion
 from tasks_app.services.schedules import ScheduleInput, schedule_values
@@ -32,7 +33,11 @@ FIRES_PER_SECOND = 167
 """10,000 a minute."""
 WATCH_SECONDS = 30
 SETTLE_SECONDS = 5
-"""After the start, before a figure counts: caches fill, what was late is planned."""
+"""Before a figure counts: caches fill."""
+CATCH_UP_SECONDS = 120.0
+LATE_SECONDS = 1
+"""What came due while the tasks were defined, a hundred seconds for 100,000, is worked
+off first: a run that has waited for so long is of that time."""
 BURST_TASKS = 1000
 BURST_LEAD_SECONDS = 5
 BURST_SECONDS = START_SECONDS = 60.0
@@ -186,6 +191,7 @@ def _mark(beat: int) -> _Mark:
 
 def _steady_rows(services: Supervisor) -> Iterator[Row]:
     beat = process.child("beat")
+    services.wait_until(_is_caught_up, "the end of the backlog", CATCH_UP_SECONDS)
     _watch(services, SETTLE_SECONDS)
     began = _mark(beat)
     _watch(services, WATCH_SECONDS)
@@ -202,6 +208,13 @@ def _steady_rows(services: Supervisor) -> Iterator[Row]:
     yield from delay_rows(name, _late_ms(fires, "started_at"), TARGETS_MS)
     name = "Nominal time to its row"
     yield from delay_rows(name, _late_ms(fires, "created_at"), {99: None})
+
+
+def _is_caught_up() -> bool:
+    """Whether no task's fire, and no run, is late."""
+    recent = ledger.database_now() - timedelta(seconds=LATE_SECONDS)
+    late = TaskRun.objects.filter(status=RunStatus.QUEUED, scheduled_for__lt=recent)
+    return not (Task.objects.due(recent).exists() or late.exists())
 
 
 def _late_ms(fires: QuerySet[TaskRun], column: str) -> list[float]:
