@@ -179,6 +179,7 @@ class ShellExecutor:
     async def aclose(self) -> None:
         """End the running loop's job supervisor."""
         _inherited.cache_clear()
+        _home.cache_clear()
         await supervisor.aclose()
 
     async def run(self, context: RunContext) -> Outcome:
@@ -243,8 +244,7 @@ def _command(context: RunContext, result: str) -> Command:
     payload = context.payload
     stdin = payload.get("stdin")
     user = user_of(payload["run_as"]) if "run_as" in payload else None
-    home = user.pw_dir if user else _inherited().get("HOME", "/")
-    cwd = payload.get("cwd") or (home if os.path.isdir(home) else "/")
+    cwd = payload.get("cwd") or (_directory(user.pw_dir) if user else _home())
     argv = payload.get("argv") or ("/bin/sh", "-c", payload["command"])
     is_boxed = payload.get("isolation") == "bwrap"
     if is_boxed:
@@ -290,6 +290,16 @@ def _inherited() -> dict[str, str]:
     """Read once: to read the environment costs more than all else in a job's."""
     found = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return {"PATH": DEFAULT_PATH, **found}
+
+
+@cache
+def _home() -> str:
+    """Looked for once, as the environment is read."""
+    return _directory(_inherited().get("HOME", "/"))
+
+
+def _directory(path: str) -> str:
+    return path if os.path.isdir(path) else "/"
 
 
 def _with_result(outcome: Outcome, path: str, output: _Output) -> Outcome:

@@ -11,6 +11,7 @@ from scheduler_project.bench.peers import PEERS, Peer
 from scheduler_project.bench.report import Row
 from scheduler_project.bench.rig import Rig
 from scheduler_project.bench.workload import (
+    SLOTS,
     BenchError,
     backlog_create,
     rate,
@@ -111,7 +112,9 @@ def _ours(rig: Rig, runs: int) -> float:
     runs_delete()
     with rig.queue() as queue, rig.services() as services:
         backlog_create(version_create(queue), queue, runs)
-        rig.start_workers(services, queue, rig.plan.workers)
+        rig.start_workers(
+            services, queue, rig.plan.workers, WORKER_CONCURRENCY=str(SLOTS)
+        )
         rig.start_beat(services)
         wait_for_end(services, runs)
     return rate(runs)

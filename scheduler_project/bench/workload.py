@@ -18,6 +18,9 @@ from tasks_app.services.tasks import task_create
 
 COMMAND = "true"
 BATCH = 500
+SLOTS = 256
+"""WORKER_CONCURRENCY where short jobs come by the thousand, as docs/configuration.md
+advises: more runs share a transaction."""
 MAX_QUEUED = 1_000_000
 """A backlog of any measurement; by default a task's 10,001st run is skipped."""
 POLL_SECONDS = 0.2
