@@ -72,12 +72,12 @@ class HistoryKeeper:
 
 def _keep_months() -> None:
     ledger.create_ahead()
-    for month in retention.due_months(retention.rules()):
+    for month in retention.due_months():
         if not retention.drop_month(month):
             log.warning("history.month_stays", month=month.name)
 
 
 def _remove_runs() -> None:
-    batched = retention.rules_in_batches(retention.rules())
-    if removed := sum(count for _, count in retention.remove_all_old(batched)):
+    removals = retention.remove_all_old(retention.rules_in_batches())
+    if removed := sum(count for _, count in removals):
         log.info("history.removed", runs=removed)

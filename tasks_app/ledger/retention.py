@@ -6,7 +6,7 @@ An unfinished run is never removed, nor any of the workflow that it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from tasks_app.ledger.pruning import these
 from tasks_app.rules.run_ids import first_id
 
 BATCH = 1000
-"""Runs that one transaction removes."""
+"""Runs that one transaction removes; tasks that one statement reads."""
 MONTH = 31
 """Days that runs may lie longer than asked where their whole month is about to go."""
 
@@ -39,26 +39,42 @@ class Rule:
     first_day: date
 
 
-def rules() -> list[Rule]:
-    """Those of all tasks, deleted ones too, but for tasks that keep runs for ever."""
-    today = database_now().date()
-    rows = fetch(
-        f"SELECT t.id, t.name, {_DAYS} FROM {_TASKS} ORDER BY t.id",
-        settings.RETENTION_DAYS,
+def rules(where: str = "true", *params: Any) -> Iterator[Rule]:
+    """Those of all tasks, deleted ones too, but for tasks that keep runs for ever; or
+    of the tasks `t` that meet a condition. Read BATCH at a time: there may be many.
+    """
+    today, after = database_now().date(), 0
+    while True:
+        rows = fetch(
+            f"""
+            SELECT t.id, t.name, {_DAYS} FROM {_TASKS}
+            WHERE {_DAYS} > 0 AND ({where}) AND t.id > %s ORDER BY t.id LIMIT {BATCH}
+            """,
+            *(settings.RETENTION_DAYS, settings.RETENTION_DAYS, *params, after),
+        )
+        for task_id, name, days in rows:
+            yield Rule(task_id, name, days, today - timedelta(days=days))
+        if len(rows) < BATCH:
+            return
+        after = rows[-1][0]
+
+
+def _shortest() -> int | None:
+    """The days that those tasks keep their runs that keep them the shortest; None if
+    all keep them for ever."""
+    ((days,),) = fetch(
+        f"SELECT MIN({_DAYS}) FROM {_TASKS} WHERE {_DAYS} > 0",
+        *(settings.RETENTION_DAYS, settings.RETENTION_DAYS),
     )
-    return [
-        Rule(task_id, name, days, today - timedelta(days=days))
-        for task_id, name, days in rows
-        if days
-    ]
+    return None if days is None else int(days)
 
 
 # --- whole months ---------------------------------------------------------------------
-def due_months(kept: Sequence[Rule]) -> list[Partition]:
+def due_months() -> list[Partition]:
     """The partitions that may go: every task with a run in them keeps none so old."""
-    if not kept:
+    shortest = _shortest()
+    if shortest is None:
         return []
-    shortest = min(rule.days for rule in kept)
     return [
         partition
         for partition in partitions()
@@ -114,27 +130,31 @@ def _note_starts(day: date, where: str, *params: Any) -> None:
 
 
 # --- single runs ----------------------------------------------------------------------
-def rules_in_batches(kept: Sequence[Rule]) -> list[Rule]:
+def rules_in_batches() -> Iterator[Rule]:
     """The tasks of which old runs do not go with a month: those that keep theirs for
     clearly shorter than others, and whoever has runs in the default partition."""
     if connection.vendor != "postgresql":
-        return list(kept)
+        return rules()
     ((everyone, longest),) = fetch(
         f"SELECT MIN({_DAYS}), MAX({_DAYS}) FROM {_TASKS}",
         *(settings.RETENTION_DAYS, settings.RETENTION_DAYS),
     )
-    strays = {row[0] for row in fetch(f"SELECT DISTINCT task_id FROM {RUNS}_{DEFAULT}")}
-    return [
-        rule
-        for rule in kept
-        if everyone == 0 or rule.days + MONTH < longest or rule.task_id in strays
-    ]
+    if everyone == 0:
+        return rules()
+    return rules(
+        f"{_DAYS} + {MONTH} < %s"
+        f" OR t.id IN (SELECT DISTINCT task_id FROM {RUNS}_{DEFAULT})",
+        *(settings.RETENTION_DAYS, longest),
+    )
 
 
-def unfinished_roots(kept: Sequence[Rule]) -> frozenset[int]:
+def unfinished_roots() -> frozenset[int]:
     """The workflows that have not ended, among those that may have old runs. Read once
     before removing: an old workflow that has ended does not begin anew."""
-    newest = max((rule.first_day for rule in kept), default=date.min)
+    days = _shortest()
+    if days is None:
+        return frozenset()
+    newest = database_now().date() - timedelta(days=days)
     rows = fetch(
         f"SELECT DISTINCT COALESCE(root_id, id) FROM {RUNS}"
         f" WHERE {_UNFINISHED} {_before(newest)}"
@@ -159,10 +179,10 @@ def count_old(rule: Rule) -> int:
     return int(count)
 
 
-def remove_all_old(batched: Sequence[Rule]) -> Iterator[tuple[Rule, int]]:
+def remove_all_old(batched: Iterable[Rule]) -> Iterator[tuple[Rule, int]]:
     """Remove the old runs of these tasks, as `remove_old` does; yields whose and how
     many."""
-    held_roots = unfinished_roots(batched)
+    held_roots = unfinished_roots()
     for rule in batched:
         for count in remove_old(rule, held_roots):
             yield rule, count

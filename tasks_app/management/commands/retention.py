@@ -25,7 +25,6 @@ from tasks_app.ledger.retention import (
     drop_month,
     due_months,
     remove_all_old,
-    rules,
     rules_in_batches,
 )
 
@@ -47,9 +46,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        kept = rules()
-        months = due_months(kept)
-        batched = [(rule, count_old(rule)) for rule in rules_in_batches(kept)]
+        months = due_months()
+        batched = [(rule, count_old(rule)) for rule in rules_in_batches()]
         batched = [(rule, count) for rule, count in batched if count]
         stay = [month.name for month in months if not is_settled(month)]
         removed: Counter[int] = Counter()

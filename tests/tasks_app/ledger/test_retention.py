@@ -70,7 +70,7 @@ def old_run(task: Task, days: int) -> int:
 def remove(task: Task) -> int:
     """Remove what is old of a task; returns how many runs went."""
     kept = [rule for rule in rules() if rule.task_id == task.pk]
-    held = unfinished_roots(kept)
+    held = unfinished_roots()
     return sum(count for rule in kept for count in remove_old(rule, held))
 
 
@@ -103,6 +103,12 @@ class TestRules:
         settings.RETENTION_DAYS = 0
         task, other = make_task(), make_task(retention_days=3)
         assert (self.days(task), self.days(other)) == (None, 3)
+
+    def test_all_are_read_however_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tasks_app.ledger.retention.BATCH", 2)
+        tasks = [make_task() for _ in range(5)]
+        make_task(retention_days=0)
+        assert [rule.task_id for rule in rules()] == [task.pk for task in tasks]
 
     def test_the_longest_retention_removes_nothing(self) -> None:
         task = make_task(retention_days=36_500)
@@ -155,7 +161,7 @@ class TestRemoval:
         stuck = fire_days_ago(task, 15)
         old_run(task, 14)
         (rule,) = [rule for rule in rules() if rule.task_id == task.pk]
-        counts = list(remove_old(rule, unfinished_roots([rule])))
+        counts = list(remove_old(rule, unfinished_roots()))
         assert sum(counts) == 6
         assert max(counts) == 2
         assert list(TaskRun.objects.values_list("pk", flat=True)) == [stuck]
@@ -229,7 +235,7 @@ class TestMonths:
         return make_month(end_day - timedelta(days=10), end_day)
 
     def names(self) -> list[str]:
-        return [partition.name for partition in due_months(rules())]
+        return [partition.name for partition in due_months()]
 
     def test_a_month_goes_when_nobody_keeps_it(self, month: Partition) -> None:
         old = old_run(make_task(retention_days=99), 105)
@@ -266,12 +272,12 @@ class TestMonths:
 
     def test_no_month_that_is_not_over_goes(self) -> None:
         make_task(retention_days=1)
-        for partition in due_months(rules()):
+        for partition in due_months():
             assert partition.end
             assert partition.end <= today() - timedelta(days=1)
 
     def batched(self) -> set[int]:
-        return {rule.task_id for rule in rules_in_batches(rules())}
+        return {rule.task_id for rule in rules_in_batches()}
 
     def test_tasks_wait_for_the_month_if_they_keep_about_as_long_as_others(
         self,
@@ -297,6 +303,7 @@ class TestMonths:
 
 def test_a_rule_says_from_which_day_on_runs_are_kept() -> None:
     task = make_task(retention_days=7)
-    assert rules() == [Rule(task.pk, task.name, 7, today() - timedelta(days=7))]
-    assert isinstance(rules()[0].first_day, date)
-    assert not isinstance(rules()[0].first_day, datetime)
+    (rule,) = rules()
+    assert rule == Rule(task.pk, task.name, 7, today() - timedelta(days=7))
+    assert isinstance(rule.first_day, date)
+    assert not isinstance(rule.first_day, datetime)
