@@ -76,23 +76,41 @@ def fold(since: datetime | None = None) -> int:
         return sum(_fold(as_time(hour)) for (hour,) in hours)
 
 
+_TWICE = """(task_id, status) IN (SELECT task_id, status FROM tasks_app_runtally
+    WHERE hour = %s GROUP BY task_id, status HAVING count(*) > 1)"""
+
+
 def _fold(hour: datetime) -> int:
-    """Of the rows that another one folds at the same time, this finds none."""
-    gone = fetch(
-        f"DELETE FROM tasks_app_runtally WHERE hour = %s RETURNING {_COLUMNS}",
-        as_stored(hour),
+    """Of the rows that another one folds at the same time, this finds none.
+
+    In the database alone: an hour has a row for each task that ran in it.
+    """
+    at = as_stored(hour)
+    gone = f"DELETE FROM tasks_app_runtally WHERE hour = %s AND {_TWICE}"
+    if dialect().writes_in_cte:
+        rows = fetch(
+            f"""
+            WITH gone AS ({gone} RETURNING {_COLUMNS}),
+            folded AS ({_folded("gone")} RETURNING 1)
+            SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM folded)
+            """,
+            at,
+            at,
+        )
+        return int(rows[0][0])
+    ((last,),) = fetch("SELECT MAX(id) FROM tasks_app_runtally")
+    kept = fetch(
+        f"{_folded(f'tasks_app_runtally WHERE hour = %s AND {_TWICE}')} RETURNING 1",
+        at,
+        at,
     )
-    sums: dict[tuple[int, str], list[float]] = {}
-    for _, task_id, status, *counts in gone:
-        so_far = sums.setdefault((task_id, status), [0, 0.0, 0.0])
-        sums[task_id, status] = [a + b for a, b in zip(so_far, counts, strict=True)]
-    rows = [
-        dict(zip(_KINDS, (hour, *key, *counts), strict=True))
-        for key, counts in sums.items()
-    ]
-    fetch(
-        f"INSERT INTO tasks_app_runtally ({_COLUMNS})"
-        f" SELECT {_COLUMNS} FROM {dialect().rows(_KINDS)}",
-        as_json(rows),
-    )
-    return len(gone) - len(rows)
+    return len(fetch(f"{gone} AND id <= %s RETURNING 1", at, at, last)) - len(kept)
+
+
+def _folded(rows: str) -> str:
+    """A statement that adds up `rows`, as after FROM, to one row of a kind each."""
+    return f"""
+        INSERT INTO tasks_app_runtally ({_COLUMNS})
+        SELECT hour, task_id, status, SUM(runs), SUM(run_seconds), SUM(wait_seconds)
+        FROM {rows} GROUP BY hour, task_id, status
+        """
