@@ -10,12 +10,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pybreaker
 import structlog
 from celery import current_app
+from celery.utils import uuid
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from kombu import Exchange, Producer, Queue
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 MESSAGES_A_RING = 32
 """Up to so many runs get a message each, which spreads them best; beyond, a message
 speaks for several, and the workers that it wakes claim until nothing waits. Nor are
-there more messages than workers: each is 0.4 ms of CPU for the sender."""
+there more messages than workers: each is some 0.3 ms of CPU for the sender."""
 DOOR_SECONDS = 60
 TRANSIENT = "transient"
 """A doorbell is worth no write to the broker's disk."""
@@ -55,6 +56,7 @@ broker_breaker = pybreaker.CircuitBreaker(
 are dropped at once, and workers find the runs by themselves."""
 
 
+@lru_cache
 def queue_of(name: str) -> Queue:
     """The broker's queue of doorbells for a queue of runs."""
     return Queue(name, Exchange(name, delivery_mode=TRANSIENT), routing_key=name)
@@ -85,27 +87,42 @@ class _Workers:
 _workers = _Workers()
 
 
+class _Bound:
+    """The queues as they are bound to the channel that they were last sent by: to bind
+    one takes as long as to send."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, Queue] = {}
+
+    def of(self, queue: Queue, channel: Any) -> Queue:
+        kept = self._queues.get(queue.name)
+        if kept is None or kept.channel is not channel:
+            kept = self._queues[queue.name] = queue(channel)
+        return kept
+
+
 class _Rooms:
     """How many more messages may be sent to each queue of the broker."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, float]] = {}
 
-    def take(self, queue: Queue, wanted: int, channel: Any) -> int:
-        """Room for up to `wanted` messages, which are then sent."""
+    def take(self, queue: Queue, wanted: int) -> int:
+        """Room for up to `wanted` messages, which are then sent. The queue is bound."""
         now = time.monotonic()
         room, until = self._known.get(queue.name, (0, 0.0))
         if now < until and wanted <= room:
             self._known[queue.name] = room - wanted, until
             return wanted
         # Declaring tells how many messages lie there unread.
-        declared: Any = queue(channel).queue_declare()
+        declared: Any = queue.queue_declare()
         room = max(int(settings.MAX_DOORBELLS - declared.message_count), 0)
         taken = min(wanted, room)
         self._known[queue.name] = (room - taken) // ROOM_PART, now + ROOM_SECONDS
         return taken
 
 
+_bound = _Bound()
 _rooms = _Rooms()
 
 
@@ -141,13 +158,28 @@ def _send(waiting: Mapping[Doorbell, int]) -> int:
             queue = _queue(bell, workers)
             if queue is None:
                 continue
+            queue = _bound.of(queue, producer.channel)
             most = min(runs, _workers.count() or MESSAGES_A_RING, MESSAGES_A_RING)
-            for count in shares(runs, _rooms.take(queue, most, producer.channel)):
-                doorbell.apply_async(
-                    kwargs={"runs": count}, queue=queue, producer=producer, retry=False
-                )
+            for count in shares(runs, _rooms.take(queue, most)):
+                _publish(count, queue, producer)
                 sent += 1
     return sent
+
+
+def _publish(runs: int, queue: Queue, producer: Producer) -> None:
+    """As `doorbell.apply_async`, with its signals and its event, but without what takes
+    a third of its time: the look for a route, and a result to wait for."""
+    amqp, kwargs = current_app.amqp, {"runs": runs}
+    message = amqp.create_task_message(
+        uuid(),
+        doorbell.name,
+        kwargs=kwargs,
+        argsrepr="()",
+        kwargsrepr=str(kwargs),
+        create_sent_event=settings.TASK_EVENTS,
+        ignore_result=True,
+    )
+    amqp.send_task_message(producer, doorbell.name, message, queue=queue, retry=False)
 
 
 def _call(worker_ids: Collection[int], producer: Producer) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from celery.signals import after_task_publish, before_task_publish
 from kombu import Connection, Queue
 
 from tasks_app.ledger import Doorbell
@@ -74,6 +75,32 @@ def test_a_message_carries_a_number_and_nothing_else(broker_url: str) -> None:
         message.ack()
     assert message.payload[:2] == [[], {"runs": 1}]
     assert message.properties["delivery_mode"] == 1  # of AMQP 0-9-1: not to disk
+
+
+def test_who_listens_to_celery_hears_of_each_message(broker_url: str) -> None:
+    heard: list[Any] = []
+
+    def hear(sender: str, headers: dict[str, Any], **_: Any) -> None:
+        heard.append((sender, headers["task"], headers["kwargsrepr"]))
+
+    for signal in (before_task_publish, after_task_publish):
+        signal.connect(hear)
+    try:
+        with empty(broker_url, queue_of(BELL.queue)), use_broker(broker_url):
+            ring({BELL: 1})
+    finally:
+        for signal in (before_task_publish, after_task_publish):
+            signal.disconnect(hear)
+    assert heard == [("gnomon.doorbell", "gnomon.doorbell", "{'runs': 1}")] * 2
+
+
+def test_a_new_connection_rings_after_the_last_one_has_gone(broker_url: str) -> None:
+    with empty(broker_url, queue_of(BELL.queue)) as queue:
+        for _ in range(2):
+            with use_broker(broker_url):
+                assert ring({BELL: 1}) == 1
+        for _ in range(2):
+            take(queue).ack()
 
 
 def test_a_queue_never_holds_more_than_its_bound(
