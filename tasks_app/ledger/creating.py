@@ -14,7 +14,7 @@ from tasks_app.ledger.admission import admit
 from tasks_app.ledger.announcing import announce
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
 from tasks_app.ledger.events import Change, changed, event
-from tasks_app.ledger.overlapping import decide, replace
+from tasks_app.ledger.overlapping import Policy, decide, replace
 from tasks_app.ledger.pruning import created, these
 from tasks_app.ledger.records import Doorbell, NewRun
 from tasks_app.models import TaskRun
@@ -83,18 +83,18 @@ _KINDS = {
 """The columns of `_Created` in their order, with their kinds."""
 
 
-def create(runs: Sequence[NewRun]) -> list[int]:
+def create(runs: Sequence[NewRun], known: Sequence[Policy] = ()) -> list[int]:
     """Insert runs, queued or already skipped, and tell that queued ones are ready.
 
     A run whose key exists already (a fire of a task; a task under one root run) is
     passed over: whoever inserted it first has accounted for it. What the task's
     overlap policy, its cap of queued runs, or the want of a worker forbids is born
-    SKIPPED with the reason.
+    SKIPPED with the reason. `known`: as in `decide`.
 
     Returns:
         The ids of the runs that are new, by nominal time, task and shard.
     """
-    return [row.id for row in _create(runs)]
+    return [row.id for row in _create(runs, known)]
 
 
 def create_one(new: NewRun) -> TaskRun:
@@ -137,11 +137,11 @@ _AS_BORN = (
 _EMPTY = ("worker_id", "started_at", "cancel_requested_at", "exit_code", "result")
 
 
-def _create(runs: Sequence[NewRun]) -> list[_Created]:
+def _create(runs: Sequence[NewRun], known: Sequence[Policy] = ()) -> list[_Created]:
     if not runs:
         return []
     with transaction.atomic(savepoint=False):
-        decided = decide(runs)
+        decided = decide(runs, known)
         rows = _insert(decided.runs)
         created([row.id for row in rows])
         tallies.add([row.id for row in rows if row.status == RunStatus.SKIPPED])

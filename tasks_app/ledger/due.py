@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
+from tasks_app.ledger.overlapping import Policy, policy_columns
 from tasks_app.rules.schedules import Schedule, stored_schedule
 
 
@@ -29,10 +30,15 @@ class DueTask:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Tasks that were due at `now`, by the database's clock; their rows are locked."""
+    """Tasks that were due at `now`, by the database's clock, with their policies about
+    new runs; their rows are locked."""
 
     now: datetime
     tasks: list[DueTask]
+    policies: list[Policy]
+
+
+_POLICY_COLUMNS = len(fields(Policy))
 
 
 def due_tasks(limit: int, task_ids: Sequence[int] | None) -> Due | None:
@@ -45,17 +51,23 @@ def due_tasks(limit: int, task_ids: Sequence[int] | None) -> Due | None:
         return None
     # A statement of its own: it sees what was committed before the rows were locked.
     rows = _read([row[1] for row in locked])
-    return Due(as_time(locked[0][0]), [_due_task(row) for row in rows])
+    policies = [Policy(*row[:_POLICY_COLUMNS]) for row in rows]
+    tasks = [
+        _due_task(policy, *row[_POLICY_COLUMNS:])
+        for policy, row in zip(policies, rows, strict=True)
+    ]
+    return Due(as_time(locked[0][0]), tasks, policies)
 
 
 def _locked(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
     sql = dialect()
     chosen = "" if task_ids is None else f"AND t.id IN ({sql.ids()})"
     params = [] if task_ids is None else [as_json(task_ids)]
+    at = sql.as_read("(SELECT at FROM this)", "time")
     return fetch(
         f"""
         WITH this AS MATERIALIZED (SELECT {sql.now} AS at)
-        SELECT (SELECT at FROM this), t.id FROM tasks_app_task t
+        SELECT {at}, t.id FROM tasks_app_task t
         WHERE t.status = 'active' AND t.next_fire_at <= (SELECT at FROM this) {chosen}
         ORDER BY t.next_fire_at, t.priority DESC, t.id LIMIT %s {sql.skip_locked_task}
         """,
@@ -66,43 +78,51 @@ def _locked(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]
 
 def _read(task_ids: Sequence[int]) -> list[tuple[Any, ...]]:
     sql = dialect()
+    cursor, at, start_at, end_at = (
+        sql.as_read(column, "time")
+        for column in ("t.next_fire_at", "o.clocked_time", "s.start_time", "s.expires")
+    )
     return fetch(
         f"""
-        SELECT t.id, v.id, t.queue, t.misfire, t.jitter_seconds,
-            t.start_deadline_seconds, t.next_fire_at,
+        WITH t AS MATERIALIZED (
+            SELECT id, project_id, version, queue, misfire, jitter_seconds,
+                start_deadline_seconds, next_fire_at, timezone, schedule_id, priority,
+                overlap, max_concurrency, max_queued, placement, match
+            FROM tasks_app_task WHERE id {sql.one_of(sql.ids())})
+        SELECT {policy_columns()}, v.id, t.misfire, t.jitter_seconds,
+            t.start_deadline_seconds, {cursor},
             EXISTS (SELECT 1 FROM tasks_app_task_calendars c WHERE c.task_id = t.id)
             OR EXISTS (SELECT 1 FROM tasks_app_project_calendars c
                 WHERE c.project_id = t.project_id),
             c.minute || ' ' || c.hour || ' ' || c.day_of_month || ' '
                 || c.month_of_year || ' ' || c.day_of_week,
-            t.timezone, i.period, i.every, o.clocked_time, s.start_time, s.expires
-        FROM tasks_app_task t
+            t.timezone, i.period, i.every, {at}, {start_at}, {end_at}
+        FROM t
         LEFT JOIN tasks_app_taskversion v
             ON v.task_id = t.id AND v.number = t.version
         LEFT JOIN django_celery_beat_periodictask s ON s.id = t.schedule_id
         LEFT JOIN django_celery_beat_crontabschedule c ON c.id = s.crontab_id
         LEFT JOIN django_celery_beat_intervalschedule i ON i.id = s.interval_id
         LEFT JOIN django_celery_beat_clockedschedule o ON o.id = s.clocked_id
-        WHERE t.id {sql.one_of(sql.ids())}
         ORDER BY t.next_fire_at, t.priority DESC, t.id
         """,
         as_json(task_ids),
     )
 
 
-def _due_task(row: tuple[Any, ...]) -> DueTask:
-    task_id, version_id, queue, misfire, jitter, patience, cursor, has, *rest = row
+def _due_task(policy: Policy, *columns: Any) -> DueTask:
+    version_id, misfire, jitter, patience, cursor, has_calendars, *rest = columns
     cron, timezone, period, every, *times = rest
     at, start_at, end_at = (as_time(value) for value in times)
     interval = timedelta(**{period: every}) if period else None
     return DueTask(
-        id=task_id,
+        id=policy.task_id,
         version_id=version_id,
-        queue=queue,
+        queue=policy.queue,
         misfire=misfire,
         jitter_seconds=jitter,
         start_deadline_seconds=patience,
         next_fire_at=as_time(cursor),
-        has_calendars=bool(has),
+        has_calendars=bool(has_calendars),
         schedule=stored_schedule(cron, timezone, interval, at, start_at, end_at),
     )

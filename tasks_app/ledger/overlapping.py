@@ -23,7 +23,7 @@ NO_WORKER = "no online worker serves the queue"
 
 
 @dataclass(frozen=True, slots=True)
-class _Policy:
+class Policy:
     """What of a task decides about a new run; `queued` counts up to `max_queued`."""
 
     task_id: int
@@ -44,8 +44,9 @@ class Decided:
     replaced: dict[int, list[int]] = field(default_factory=dict)
 
 
-def decide(runs: Sequence[NewRun]) -> Decided:
-    """Apply cap, overlap policy and placement to new runs, in their order.
+def decide(runs: Sequence[NewRun], known: Sequence[Policy] = ()) -> Decided:
+    """Apply cap, overlap policy and placement to new runs, in their order. `known`: the
+    policies of all their tasks, where the transaction has read them already.
 
     The row of a task whose overlap policy counts runs stays locked until the
     transaction ends: two fires at a time do not both find themselves alone.
@@ -53,7 +54,7 @@ def decide(runs: Sequence[NewRun]) -> Decided:
     task_ids = sorted({run.task_id for run in runs if run.status == RunStatus.QUEUED})
     if not task_ids:
         return Decided(list(runs))
-    policies = {policy.task_id: policy for policy in _policies(task_ids)}
+    policies = {policy.task_id: policy for policy in known or _policies(task_ids)}
     counting = [
         policy.task_id
         for policy in policies.values()
@@ -80,7 +81,7 @@ class _State:
 
     def __init__(
         self,
-        policies: dict[int, _Policy],
+        policies: dict[int, Policy],
         unfinished: dict[int, list[int]],
         coming: Counter[int],
     ) -> None:
@@ -106,7 +107,7 @@ class _State:
         self._new[run.task_id] += 1
         return run
 
-    def _overlap(self, policy: _Policy) -> str:
+    def _overlap(self, policy: Policy) -> str:
         """The reason to skip the run; makes room where the policy is to replace."""
         others = self._unfinished.get(policy.task_id, [])
         most = policy.max_concurrency or 1
@@ -134,7 +135,7 @@ class _State:
         else:
             yield run
 
-    def _broadcast(self, run: NewRun, policy: _Policy) -> Iterator[NewRun]:
+    def _broadcast(self, run: NewRun, policy: Policy) -> Iterator[NewRun]:
         able = self._able(policy)
         if not able:
             yield _skipped(run, f"broadcast: {NO_WORKER}")
@@ -146,7 +147,7 @@ class _State:
                 shard_total=len(able),
             )
 
-    def _able(self, policy: _Policy) -> list[WorkerView]:
+    def _able(self, policy: Policy) -> list[WorkerView]:
         if self._workers is None:
             self._workers = fleet.workers()
         return [
@@ -155,7 +156,7 @@ class _State:
             if not can_take(worker, policy.queue, policy.match)
         ]
 
-    def _wish(self, policy: _Policy) -> int | None:
+    def _wish(self, policy: Policy) -> int | None:
         is_same = policy.placement == Placement.SAME_WORKER
         able = [
             dataclasses.replace(w, wanted=w.wanted + self._wished[w.id])
@@ -186,26 +187,28 @@ def _skipped(run: NewRun, reason: str) -> NewRun:
     return dataclasses.replace(run, status=RunStatus.SKIPPED, reason=reason)
 
 
-def _policies(task_ids: Sequence[int]) -> list[_Policy]:
-    # The limit is no column, which SQLite does not take: the largest cap of them all.
-    sql = dialect()
+def _policies(task_ids: Sequence[int]) -> list[Policy]:
     rows = fetch(
         f"""
         WITH t AS MATERIALIZED (
-            SELECT id, overlap, max_concurrency,
-                COALESCE(max_queued, %s) AS max_queued, placement, match, queue
-            FROM tasks_app_task WHERE id {sql.one_of(sql.ids())})
-        SELECT t.id, t.overlap, t.max_concurrency, t.max_queued, t.placement, t.match,
-            t.queue, (SELECT count(*) FROM (
-                SELECT 1 FROM tasks_app_taskrun r
-                WHERE r.task_id = t.id AND r.status = 'queued' {unfinished("r.id")}
-                LIMIT (SELECT MAX(max_queued) FROM t)) q)
-        FROM t
+            SELECT id, overlap, max_concurrency, max_queued, placement, match, queue
+            FROM tasks_app_task WHERE id {dialect().one_of(dialect().ids())})
+        SELECT {policy_columns()} FROM t
         """,
-        settings.MAX_QUEUED_RUNS,
         as_json(task_ids),
     )
-    return [_Policy(*row) for row in rows]
+    return [Policy(*row) for row in rows]
+
+
+def policy_columns() -> str:
+    """The columns of a `Policy`, over a CTE `t` of tasks."""
+    cap = f"COALESCE(t.max_queued, {settings.MAX_QUEUED_RUNS:d})"
+    # The limit is no column, which SQLite does not take: the largest cap of them all.
+    return f"""t.id, t.overlap, t.max_concurrency, {cap}, t.placement, t.match, t.queue,
+        (SELECT count(*) FROM (
+            SELECT 1 FROM tasks_app_taskrun r
+            WHERE r.task_id = t.id AND r.status = 'queued' {unfinished("r.id")}
+            LIMIT (SELECT MAX({cap}) FROM t)) q)"""
 
 
 def _unfinished(task_ids: Sequence[int]) -> dict[int, list[int]]:

@@ -90,7 +90,7 @@ def _plan(limit: int, task_ids: Sequence[int] | None) -> Planned:
             for task, decided in plans
             for run in _planned_runs(task, decided, blackouts.get(task.id, ()), due.now)
         ]
-        run_ids = create(runs)
+        run_ids = create(runs, due.policies)
         _advance_cursors(plans)
     return Planned(len(due.tasks), run_ids, len(due.tasks) < limit)
 
@@ -240,23 +240,14 @@ def _planned_runs(
     calendars: Sequence[BlackoutCalendar],
     now: datetime,
 ) -> Iterator[NewRun]:
-    def run(at: datetime, **values: object) -> NewRun:
-        return NewRun(
-            task_id=task.id,
-            version_id=task.version_id,
-            trigger=Trigger.SCHEDULE,
-            queue=task.queue,
-            scheduled_for=at,
-            **values,  # type: ignore[arg-type]
-        )
-
     for at in decided.run:
-        yield _fired(task, run(at), at, blackout_at(calendars, at), now)
+        yield _fired(task, at, blackout_at(calendars, at), now)
     for at in decided.skipped:
-        yield run(at, status=RunStatus.SKIPPED, reason=decided.skip_reason)
+        yield _run(task, at, status=RunStatus.SKIPPED, reason=decided.skip_reason)
     if decided.summary:
         span = decided.summary
-        yield run(
+        yield _run(
+            task,
             span.last,
             status=RunStatus.SKIPPED,
             reason=f"{span.count} fires {decided.skip_reason}",
@@ -268,22 +259,34 @@ def _planned_runs(
         )
 
 
+def _run(task: DueTask, at: datetime, **values: object) -> NewRun:
+    return NewRun(
+        task_id=task.id,
+        version_id=task.version_id,
+        trigger=Trigger.SCHEDULE,
+        queue=task.queue,
+        scheduled_for=at,
+        **values,  # type: ignore[arg-type]
+    )
+
+
 def _fired(
-    task: DueTask, run: NewRun, at: datetime, blackout: Blackout | None, now: datetime
+    task: DueTask, at: datetime, blackout: Blackout | None, now: datetime
 ) -> NewRun:
     """The run of a fire: skipped or postponed by a blackout, delayed by its jitter."""
     reason, begins = "", at
     if blackout is not None:
         reason = blackout_reason(blackout)
         if blackout.action == "skip" or blackout.until is None:
-            return dataclasses.replace(run, status=RunStatus.SKIPPED, reason=reason)
+            return _run(task, at, status=RunStatus.SKIPPED, reason=reason)
         reason, begins = f"postponed: {reason}", blackout.until
     if task.jitter_seconds:
         begins += jitter(task.id, at, task.jitter_seconds)
     delay = max(begins - now, timedelta(0))
     patience = task.start_deadline_seconds
-    return dataclasses.replace(
-        run,
+    return _run(
+        task,
+        at,
         due_at=begins if delay else None,
         trigger_reason=reason,
         # Counts from when the run may start, not from its creation.
