@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from scheduler_project import lean
+from scheduler_project import late, lean
 
+late.import_late(lean.LATE)
 if lean.is_work(sys.argv):
     lean.import_for_work()
 lean.import_alone(*lean.LIBRARIES)

@@ -61,9 +61,7 @@ def logging_config(*, level: str, is_json: bool) -> dict[str, Any]:
                 ],
             }
         },
-        "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "events"}
-        },
+        "handlers": {"stderr": {"()": "logging.StreamHandler", "formatter": "events"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {name: {"level": "WARNING"} for name in _CHATTY},
     }

@@ -30,11 +30,18 @@ FOR_PAGES = {
 FOR_OTHERS = {
     "billiard.dummy",
     "click.core",
+    "crontab",
+    "dateutil.parser._parser",
+    "django.http.response",
+    "django.urls.resolvers",
     "httpx2",
     "jsonschema",
     "pygments.lexers",
+    "redis.asyncio.client",
+    "redis.cluster",
     "rich.console",
     "sqlparse.engine",
+    "tzlocal.unix",
     "yaml.loader",
 }
 """A module that is looked for in vain is in the list of imports, too."""
@@ -140,6 +147,34 @@ def test_what_is_spared_is_there_for_whoever_asks_later() -> None:
         "assert Exit(3).exit_code == 3\n"
         "assert click.ClickException('no').exit_code == 1\n"
         "assert EmailMessage('s', 'b').message()['Subject'] == 's'\n"
+    )
+
+
+def test_all_that_comes_late_comes_whole() -> None:
+    """Also after an update of a library: a name that is gone would be missed here."""
+    run_as_worker(
+        "from importlib import import_module\n"
+        "from scheduler_project import late, lean\n"
+        "for name, places in {**lean.LATE, **lean.LATE_FOR_WORK}.items():\n"
+        "    module = import_module(name)\n"
+        "    given = {place: getattr(module, place) for place in places}\n"
+        "    assert not hasattr(module, 'no such name')  # runs it\n"
+        "    for place, value in given.items():\n"
+        "        real = vars(module)[place]\n"
+        "        assert not isinstance(real, late.StandIn), (name, place)\n"
+        "        assert isinstance(places[place], str) <= (value is real), place\n"
+    )
+
+
+def test_a_module_within_a_late_package_is_loaded_once() -> None:
+    run_as_worker(
+        "import django.forms.widgets, redis.asyncio.client, redis.connection\n"
+        "import django.forms, redis.asyncio\n"
+        "assert django.forms.Widget is django.forms.widgets.Widget\n"
+        "assert redis.asyncio.Redis is redis.asyncio.client.Redis\n"
+        "assert redis.SSLConnection is redis.connection.SSLConnection\n"
+        "from redis import RedisCluster, Sentinel\n"
+        "assert issubclass(RedisCluster, redis.commands.RedisClusterCommands)\n"
     )
 
 
