@@ -15,11 +15,13 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import httpcore2
 import httpx2
 
 from executors.base import Outcome, OutcomeStatus, RunContext
 from executors.formats import add_format
 from executors.matching import MatchTookTooLong, search
+from executors.sockets import Backend
 from executors.text import one_line, storable
 from executors.turns import Turns
 
@@ -31,6 +33,9 @@ CALLS_PER_CLIENT = 50
 """httpx2 walks all of a client's connections for every call: 5,000 at a time through
 one client took 51 s of CPU, through clients of 50 calls 11 s."""
 KEPT_CLIENTS = 4
+KEPT_CONNECTIONS = 20
+KEPT_SECONDS = 5.0
+"""Idle connections of a client, and how long they are kept."""
 CONNECTING = 100
 CONNECTING_SECONDS = 0.25
 """Calls that connect at a time, each for so long at the most: 5,000 at once kept one
@@ -468,11 +473,23 @@ def _new_client() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         # One task's cookies are not another's: nothing is kept, nothing sent.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
         max_redirects=MAX_REDIRECTS,
         trust_env=False,
-        verify=_tls(),
+        transport=_Transport(),
     )
+
+
+class _Transport(httpx2.AsyncHTTPTransport):
+    """httpx2's, with a network of ours, for which it has no argument."""
+
+    def __init__(self) -> None:
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=_tls(),
+            max_connections=None,
+            max_keepalive_connections=KEPT_CONNECTIONS,
+            keepalive_expiry=KEPT_SECONDS,
+            network_backend=Backend(),
+        )
 
 
 @cache
