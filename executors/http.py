@@ -8,10 +8,8 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,23 +21,34 @@ from executors.formats import add_format
 from executors.matching import MatchTookTooLong, search
 from executors.sockets import Backend
 from executors.text import one_line, storable
-from executors.turns import Turns
+from executors.turns import Turn, Turns
 
 DEFAULT_BODY_BYTES = 65_536
 MAX_BODY_BYTES = 1_048_576
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_SECONDS = 10.0
-CALLS_PER_CLIENT = 50
-"""httpx2 walks all of a client's connections for every call: 5,000 at a time through
-one client took 51 s of CPU, through clients of 50 calls 11 s."""
-KEPT_CLIENTS = 4
+FAILURES = (
+    httpx2.HTTPError,
+    httpx2.InvalidURL,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.TimeoutException,
+    httpcore2.UnsupportedProtocol,
+    OSError,
+    UnicodeError,
+)
+CALLS_PER_POOL = 50
+"""httpcore2 walks all of a pool's connections for every call: 5,000 at a time through
+one pool took 51 s of CPU, through pools of 50 calls 11 s."""
+KEPT_POOLS = 4
 KEPT_CONNECTIONS = 20
 KEPT_SECONDS = 5.0
-"""Idle connections of a client, and how long they are kept."""
+"""Idle connections of a pool, and how long they are kept."""
 CONNECTING = 100
 CONNECTING_SECONDS = 0.25
 """Calls that connect at a time, each for so long at the most: 5,000 at once kept one
 loop busy for longer than their connect timeouts, and every second one failed."""
+NETWORK = Backend()
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST_LENGTH = 255
 """Of a name that resolves (RFC 1035, 2.3.4)."""
@@ -256,54 +265,123 @@ class HttpExecutor:
         """Make the call; cancellation closes its connection at once."""
         try:
             answer = await _call(context)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
+        except FAILURES as error:
             return _explain(error, context.payload)
         context.write("stdout", f"{answer.summary()}\n{answer.body}".encode())
         return await _judge(answer, context.payload)
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
-        clients = _clients.pop(asyncio.get_running_loop(), None)
-        if clients is not None:
-            await clients.aclose()
+        pools = _pools.pop(asyncio.get_running_loop(), None)
+        if pools is not None:
+            await pools.aclose()
 
 
 async def _call(context: RunContext) -> Answer:
     payload = context.payload
     limit = payload.get("max_body_bytes", DEFAULT_BODY_BYTES)
     started = time.monotonic()
-    clients = _running_loop_clients()
-    async with (
-        clients.connecting.take() as turn,
-        clients.borrow() as client,
-        client.stream(
-            payload.get("method", "GET"),
-            payload["command"],
-            headers=_headers(context),
-            content=_content(payload),
-            timeout=httpx2.Timeout(
-                None,
-                connect=payload.get("connect_timeout_seconds", CONNECT_TIMEOUT_SECONDS),
-            ),
-            follow_redirects=payload.get("follow_redirects", False),
-            extensions={"trace": turn.trace},
-        ) as response,
-    ):
-        body, is_truncated = await _read(response, limit)
-        return Answer(
-            version=response.http_version,
-            status=response.status_code,
-            phrase=one_line(response.reason_phrase),
-            headers={
-                name: storable(response.headers[name])
-                for name in KEPT_HEADERS
-                if name in response.headers
-            },
-            body=_decode(body, response.charset_encoding),
-            size_bytes=len(body),
-            is_truncated=is_truncated,
-            duration_ms=round(1000 * (time.monotonic() - started)),
-        )
+    pools = _running_loop_pools()
+    async with pools.connecting.take() as turn, pools.borrow() as pool:
+        response = await _respond(pool, payload, _request(context, turn))
+        try:
+            body, is_truncated = await _read(response, limit)
+        finally:
+            await response.aclose()
+    return Answer(
+        version=response.http_version,
+        status=response.status_code,
+        phrase=one_line(response.reason_phrase),
+        headers={
+            name: storable(response.headers[name])
+            for name in KEPT_HEADERS
+            if name in response.headers
+        },
+        body=_decode(body, response.charset_encoding),
+        size_bytes=len(body),
+        is_truncated=is_truncated,
+        duration_ms=round(1000 * (time.monotonic() - started)),
+    )
+
+
+def _request(context: RunContext, turn: Turn) -> httpx2.Request:
+    payload = context.payload
+    connect_seconds = payload.get("connect_timeout_seconds", CONNECT_TIMEOUT_SECONDS)
+    return _builder().build_request(
+        payload.get("method", "GET"),
+        payload["command"],
+        headers=_headers(context),
+        content=_content(payload),
+        timeout=httpx2.Timeout(None, connect=connect_seconds),
+        extensions={"trace": turn.trace},
+    )
+
+
+async def _respond(
+    pool: httpcore2.AsyncConnectionPool,
+    payload: Mapping[str, Any],
+    request: httpx2.Request,
+) -> httpx2.Response:
+    """The answer, or that of the last redirect if they are followed.
+
+    By httpcore2, below httpx2's client: what that holds of a call that waits is as much
+    as all else.
+    """
+    if not payload.get("follow_redirects", False):
+        wire = _wire(request)
+        del request  # not to be held while the call waits
+        return await _exchange(pool, wire)
+    response = await _exchange(pool, _wire(request))
+    for _ in range(MAX_REDIRECTS):
+        if not response.has_redirect_location:
+            return response
+        await response.aclose()
+        request = _builder()._build_redirect_request(request, response)
+        response = await _exchange(pool, _wire(request))
+    if response.has_redirect_location:
+        await response.aclose()
+        raise httpx2.TooManyRedirects("Exceeded maximum allowed redirects.")
+    return response
+
+
+def _wire(request: httpx2.Request) -> httpcore2.Request:
+    url = request.url
+    return httpcore2.Request(
+        request.method,
+        httpcore2.URL(
+            scheme=url.raw_scheme,
+            host=url.raw_host,
+            port=url.port,
+            target=url.raw_path,
+        ),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions=request.extensions,
+    )
+
+
+async def _exchange(
+    pool: httpcore2.AsyncConnectionPool, wire: httpcore2.Request
+) -> httpx2.Response:
+    answer = await pool.handle_async_request(wire)
+    return httpx2.Response(
+        answer.status,
+        headers=answer.headers,
+        stream=_Body(answer),
+        extensions=answer.extensions,
+    )
+
+
+class _Body(httpx2.AsyncByteStream):
+    def __init__(self, answer: httpcore2.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._answer.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
 
 
 def _headers(context: RunContext) -> dict[str, str]:
@@ -399,18 +477,18 @@ def _explain(error: Exception, payload: Mapping[str, Any]) -> Outcome:
 
 CAUSES: Sequence[tuple[type[BaseException], str, str]] = (
     # The first that occurs in the chain of causes names the failure.
-    (httpx2.ConnectTimeout, "timeout", "no connection to {where} in time"),
+    (httpcore2.ConnectTimeout, "timeout", "no connection to {where} in time"),
     (
         httpx2.TooManyRedirects,
         "too_many_redirects",
         f"{{where}} redirects more than {MAX_REDIRECTS} times",
     ),
-    (httpx2.UnsupportedProtocol, "redirect_refused", "{where} redirects to no URL"),
+    (httpcore2.UnsupportedProtocol, "redirect_refused", "{where} redirects to no URL"),
     (httpx2.InvalidURL, "redirect_refused", "{where} redirects to no URL"),
     (socket.gaierror, "dns_failed", "the name {where} cannot be resolved"),
     (UnicodeError, "dns_failed", "the name {where} cannot be resolved"),
     (ssl.SSLError, "tls_failed", "no secure connection to {where}"),
-    (httpx2.ConnectError, "connection_failed", "no connection to {where}"),
+    (httpcore2.ConnectError, "connection_failed", "no connection to {where}"),
     (httpx2.DecodingError, "answer_invalid", "the answer cannot be decompressed"),
 )
 
@@ -435,61 +513,85 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-class _Clients:
-    """The clients of one event loop, each with a share of the calls."""
+class _Pools:
+    """The pools of one event loop, each with a share of the calls."""
 
     def __init__(self) -> None:
-        self._calls: dict[httpx2.AsyncClient, int] = {}
+        self._calls: dict[httpcore2.AsyncConnectionPool, int] = {}
         self.connecting = Turns(CONNECTING, CONNECTING_SECONDS)
 
-    @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[httpx2.AsyncClient]:
-        client = self._free_client()
-        self._calls[client] += 1
-        try:
-            yield client
-        finally:
-            self._calls[client] -= 1
-            # Idle connections end only when their client is used again: after a
-            # peak they would stay half-closed.
-            if not self._calls[client] and len(self._calls) > KEPT_CLIENTS:
-                del self._calls[client]
-                await client.aclose()
+    def borrow(self) -> _Loan:
+        return _Loan(self)
 
-    def _free_client(self) -> httpx2.AsyncClient:
-        for client, calls in self._calls.items():
-            if calls < CALLS_PER_CLIENT:
-                return client
-        client = _new_client()
-        self._calls[client] = 0
-        return client
+    def take(self) -> httpcore2.AsyncConnectionPool:
+        pool = self._free_pool()
+        self._calls[pool] += 1
+        return pool
+
+    async def give_back(self, pool: httpcore2.AsyncConnectionPool) -> None:
+        self._calls[pool] -= 1
+        # Idle connections end only when their pool is used again: after a peak they
+        # would stay half-closed.
+        if not self._calls[pool] and len(self._calls) > KEPT_POOLS:
+            del self._calls[pool]
+            await pool.aclose()
+
+    def _free_pool(self) -> httpcore2.AsyncConnectionPool:
+        for pool, calls in self._calls.items():
+            if calls < CALLS_PER_POOL:
+                return pool
+        pool = _Pool()
+        self._calls[pool] = 0
+        return pool
 
     async def aclose(self) -> None:
-        for client in self._calls:
-            await client.aclose()
+        for pool in self._calls:
+            await pool.aclose()
 
 
-def _new_client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        # One task's cookies are not another's: nothing is kept, nothing sent.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        max_redirects=MAX_REDIRECTS,
-        trust_env=False,
-        transport=_Transport(),
-    )
-
-
-class _Transport(httpx2.AsyncHTTPTransport):
-    """httpx2's, with a network of ours, for which it has no argument."""
+class _Pool(httpcore2.AsyncConnectionPool):
+    """Connections on our network. The certificates are loaded with the first that needs
+    them: 1 MB."""
 
     def __init__(self) -> None:
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_tls(),
+        super().__init__(
             max_connections=None,
             max_keepalive_connections=KEPT_CONNECTIONS,
             keepalive_expiry=KEPT_SECONDS,
-            network_backend=Backend(),
         )
+
+    def create_connection(
+        self, origin: httpcore2.Origin
+    ) -> httpcore2.AsyncConnectionInterface:
+        return httpcore2.AsyncHTTPConnection(
+            origin,
+            ssl_context=_tls() if origin.scheme == b"https" else None,
+            keepalive_expiry=KEPT_SECONDS,
+            network_backend=NETWORK,
+        )
+
+
+class _Loan:
+    """One call's share of a pool. Not a generator, which takes more of a call."""
+
+    __slots__ = ("_pool", "_pools")
+
+    def __init__(self, pools: _Pools) -> None:
+        self._pools = pools
+
+    async def __aenter__(self) -> httpcore2.AsyncConnectionPool:
+        self._pool = self._pools.take()
+        return self._pool
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pools.give_back(self._pool)
+
+
+@cache
+def _builder() -> httpx2.AsyncClient:
+    """Builds requests, and those that redirects ask for. It sends none and sees no
+    answer, so it keeps no cookies: one task's are not another's."""
+    return httpx2.AsyncClient(trust_env=False, transport=httpx2.AsyncBaseTransport())
 
 
 @cache
@@ -497,8 +599,8 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = WeakKeyDictionary()
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
 
 
-def _running_loop_clients() -> _Clients:
-    return _clients.setdefault(asyncio.get_running_loop(), _Clients())
+def _running_loop_pools() -> _Pools:
+    return _pools.setdefault(asyncio.get_running_loop(), _Pools())

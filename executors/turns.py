@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 
@@ -16,24 +14,29 @@ class Turns:
         self._free = asyncio.Semaphore(places)
         self._seconds = seconds
 
-    @asynccontextmanager
-    async def take(self) -> AsyncIterator[Turn]:
-        """Wait for a turn. It ends by `Turn.end`, by time, or with the block."""
-        await self._free.acquire()
-        turn = Turn(self._free, self._seconds)
-        try:
-            yield turn
-        finally:
-            turn.end()
+    def take(self) -> Turn:
+        """`async with` waits for a turn. It ends by `Turn.end`, by time, or with the
+        block."""
+        return Turn(self._free, self._seconds)
 
 
 class Turn:
     """One place that is taken."""
 
+    __slots__ = ("_free", "_is_over", "_seconds", "_timer")
+
     def __init__(self, free: asyncio.Semaphore, seconds: float) -> None:
         self._free = free
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
+        self._seconds = seconds
         self._is_over = False
+
+    async def __aenter__(self) -> Turn:
+        await self._free.acquire()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.end)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         """Give the place to the next; again means nothing."""
