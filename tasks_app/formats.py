@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import signal
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.db.models import Model
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tasks_app.choices import RunStatus
+from tasks_app.ledger.searching import RecentRun
 from tasks_app.models import TaskRun
 from tasks_app.rules.schedules import ScheduleInvalid, parse_timezone
 
@@ -79,7 +82,7 @@ def duration(length: timedelta) -> str:
     return f"{days}d {hours:02}h"
 
 
-def run_duration(run: TaskRun) -> timedelta | None:
+def run_duration(run: TaskRun | RecentRun) -> timedelta | None:
     """How long a run's last attempt took, or has taken so far."""
     if run.started_at is None or run.status == RunStatus.QUEUED:
         return None
@@ -91,6 +94,18 @@ def queue_wait(run: TaskRun) -> timedelta | None:
     if run.started_at is None:
         return None
     return max(run.started_at - max(run.due_at, run.created_at), timedelta())
+
+
+def choice_label(model: type[Model], field: str, value: str) -> str:
+    """What people read for a choice. As `get_FOO_display`, which translates all choices
+    of the field each time, and lists show hundreds."""
+    stored: Any = model._meta.get_field(field)
+    return str(dict(stored.flatchoices).get(value, value))
+
+
+def run_status(status: str) -> str:
+    """The state of a run in words."""
+    return choice_label(TaskRun, "status", status)
 
 
 def exit_code_meaning(code: int) -> str:

@@ -18,8 +18,8 @@ from executors import registry
 from tasks_app.admin.sparklines import Bar, bars
 from tasks_app.choices import RunStatus, TaskStatus
 from tasks_app.formats import run_duration
-from tasks_app.ledger.searching import newest_of
-from tasks_app.models import Project, Task, TaskRun
+from tasks_app.ledger.searching import RecentRun, recent_runs
+from tasks_app.models import Project, Task
 from tasks_app.paging import BoundedPaginator
 from tasks_app.rules.schedules import CronSchedule, Schedule, describe
 
@@ -88,7 +88,7 @@ class TaskRow:
     schedule: str
     schedule_raw: str
     next_fire_at: datetime | None
-    runs: Sequence[TaskRun] = field(default_factory=list)
+    runs: Sequence[RecentRun] = field(default_factory=list)
 
     @property
     def bars(self) -> list[Bar]:
@@ -102,7 +102,7 @@ class TaskRow:
         )
 
     @property
-    def last_run(self) -> TaskRun | None:
+    def last_run(self) -> RecentRun | None:
         return self.runs[-1] if self.runs else None
 
     @property
@@ -145,27 +145,13 @@ def tasks_listed() -> QuerySet[Task]:
 
 
 def task_rows(tasks: Sequence[Task]) -> list[TaskRow]:
-    runs = recent_runs(tasks)
+    runs = recent_runs([task.pk for task in tasks], RECENT_RUNS)
     return [
         TaskRow(
             task, *schedule_texts(task.schedule_rule()), fires_at(task), runs[task.pk]
         )
         for task in tasks
     ]
-
-
-def recent_runs(tasks: Sequence[Task]) -> dict[int, list[TaskRun]]:
-    """The newest runs of each task, oldest first: two statements, however long the
-    history."""
-    newest = newest_of([task.pk for task in tasks], RECENT_RUNS)
-    shown = TaskRun.objects.only(
-        "task_id", "status", "started_at", "completed_at", "created_at"
-    )
-    runs = shown.in_bulk([run_id for ids in newest.values() for run_id in ids])
-    return {
-        task_id: [runs[run_id] for run_id in reversed(run_ids) if run_id in runs]
-        for task_id, run_ids in newest.items()
-    }
 
 
 def schedule_texts(rule: Schedule | None) -> tuple[str, str]:

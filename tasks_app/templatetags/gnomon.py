@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from html import escape
 from typing import Any
 
 from django import template
+from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from tasks_app import formats
+from tasks_app.models import TaskRun
 
 register = template.Library()
 
@@ -21,18 +25,51 @@ register.filter("duration", formats.duration)
 register.filter("took", formats.run_duration)
 register.filter("start_delay", formats.queue_wait)
 register.filter("exit_code_meaning", formats.exit_code_meaning)
+register.filter("run_status", formats.run_status)
 
 
-@register.inclusion_tag("gnomon/badge.html")
-def badge(thing: Any) -> dict[str, Any]:
+# Lists have fifty badges and a thousand bars: as templates, these took most of a page.
+@register.simple_tag
+def badge(thing: Any) -> SafeString:
     """The state of a task, a run or a worker: icon and word, never colour alone."""
-    return {"status": thing.status, "label": thing.get_status_display()}
+    return run_badge(
+        thing.status, formats.choice_label(type(thing), "status", thing.status)
+    )
 
 
-@register.inclusion_tag("gnomon/badge.html")
-def run_badge(status: str, label: str) -> dict[str, Any]:
+@register.simple_tag
+def run_badge(status: str, label: str) -> SafeString:
     """A state given as value and label."""
-    return {"status": status, "label": label}
+    return format_html(
+        '<span class="gn-badge gn-is-{0}"><svg class="gn-icon" aria-hidden="true">'
+        '<use href="{1}#{0}"></use></svg>{2}</span>',
+        status,
+        static("gnomon/icons.svg"),
+        label,
+    )
+
+
+@register.simple_tag
+def sparkline(bars: Iterable[Any], width: int, label: str) -> SafeString:
+    """The bars of `tasks_app.admin.sparklines` as SVG, `width` pixels wide."""
+    return format_html(
+        '<svg class="gn-bars" width="{}" height="24" role="img" aria-label="{}">{}'
+        "</svg>",
+        width,
+        label,
+        mark_safe("".join(map(_rect, bars))),  # noqa: S308 - texts are escaped there
+    )
+
+
+def _rect(bar: Any) -> str:
+    title = ""
+    if bar.label:
+        took = "" if bar.seconds is None else f", {seconds_long(bar.seconds)}"
+        title = f"<title>{escape(bar.label + took)}</title>"
+    return (
+        f'<rect class="gn-fill-{escape(bar.status)}" x="{bar.x}" y="{bar.y}" width="5"'
+        f' height="{bar.height}" rx="1">{title}</rect>'
+    )
 
 
 @register.simple_tag
@@ -71,6 +108,12 @@ def time_of_day(at: datetime) -> SafeString:
         formats.absolute(at),
         formats.time_of_day(at),
     )
+
+
+@register.filter
+def trigger(run: TaskRun) -> str:
+    """Why a run exists, in words."""
+    return formats.choice_label(TaskRun, "trigger", run.trigger)
 
 
 @register.filter

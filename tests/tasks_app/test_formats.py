@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks_app.formats import absolute, duration, exit_code_meaning, relative
+from tasks_app.choices import RunStatus
+from tasks_app.formats import (
+    absolute,
+    duration,
+    exit_code_meaning,
+    relative,
+    run_status,
+)
+from tasks_app.models import TaskRun
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -42,6 +50,11 @@ def test_relative(seconds: float, text: str) -> None:
 )
 def test_absolute(zone: str, text: str) -> None:
     assert absolute(NOW, zone) == text
+
+
+@pytest.mark.parametrize("status", [*RunStatus.values, "of a later version"])
+def test_a_choice_reads_as_django_has_it(status: str) -> None:
+    assert run_status(status) == TaskRun(status=status).get_status_display()
 
 
 @pytest.mark.parametrize(

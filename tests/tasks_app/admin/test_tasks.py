@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlencode
+from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -219,6 +220,26 @@ class TestList:
         (row,) = viewer.get(list_url(TASKS)).context["rows"]
         assert [run.pk for run in row.runs] == [run.pk for run in runs[3:]]
         assert row.label == "20 of the last 20 runs succeeded"
+
+    def test_the_sparkline_tells_each_run(self, viewer: Client) -> None:
+        task = make_task()
+        end(make_run(task), "failed")
+        end(make_run(task))
+        make_run(task)
+        page = viewer.get(list_url(TASKS)).content.decode()
+        svg = page[page.index('<svg class="gn-bars"') :]
+        chart = ElementTree.fromstring(svg[: svg.index("</svg>") + 6])
+        assert chart.attrib["aria-label"] == "1 of the last 3 runs succeeded"
+        told = [
+            (bar.attrib["class"].removeprefix("gn-fill-"), bar.findtext("title", ""))
+            for bar in chart.findall("rect")
+        ]
+        assert told[:17] == [("none", "")] * 17
+        assert [status for status, _ in told[17:]] == ["failed", "succeeded", "queued"]
+        failed, succeeded, queued = (text for _, text in told[17:])
+        assert failed.startswith("Failed, ")
+        assert succeeded.startswith("Succeeded, ")
+        assert queued == "Queued"
 
 
 def paused_for_hours(hours: int) -> Task:

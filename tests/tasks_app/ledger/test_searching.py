@@ -11,8 +11,10 @@ import pytest
 from tasks_app.ledger import searching
 from tasks_app.ledger.searching import (
     MAX_ID,
+    RecentRun,
     RunSearch,
     newest_of,
+    recent_runs,
     search_down,
     search_up,
 )
@@ -216,3 +218,14 @@ def test_each_task_has_its_newest_runs(runs: list[TaskRun]) -> None:
     unknown: dict[int, list[int]] = {10**6: []}
     found = newest_of([*by_task, 10**6], 3)
     assert found == {task: ids[:3] for task, ids in by_task.items()} | unknown
+
+
+def test_recent_runs_are_as_stored_and_the_newest_is_last(runs: list[TaskRun]) -> None:
+    by_task: dict[int, list[RecentRun]] = {}
+    for run in TaskRun.objects.order_by("pk"):
+        times = (run.created_at, run.started_at, run.completed_at)
+        shown = RecentRun(run.pk, run.status, *times)
+        by_task.setdefault(run.task_id, []).append(shown)
+    found = recent_runs([*by_task, 10**6], 3)
+    assert found == {task: all_[-3:] for task, all_ in by_task.items()} | {10**6: []}
+    assert any(run.completed_at for of_task in found.values() for run in of_task)
