@@ -16,17 +16,11 @@ from django.db.models import Count, Q, Sum
 from tasks_app import ledger
 from tasks_app.choices import RunStatus, TaskStatus
 from tasks_app.models import Alert, RunTally, Task, TaskRun
+from tasks_app.rules.states import FAILURES
 
 HOURS = 24
 HOUR = timedelta(hours=1)
 MAX_COUNTED = 10_000
-FAILURES = (
-    RunStatus.FAILED,
-    RunStatus.TIMED_OUT,
-    RunStatus.LOST,
-    RunStatus.EXPIRED,
-)
-"""The ends that someone should look at."""
 LATE_AFTER = timedelta(seconds=10)
 
 
@@ -97,7 +91,7 @@ def stats() -> Stats:
         at=now,
         tasks_active=tasks["active"],
         tasks_paused=tasks["paused"],
-        tasks_late=Task.objects.due(now - LATE_AFTER)[:MAX_COUNTED].count(),
+        tasks_late=_late(now),
         queued=_counted(RunStatus.QUEUED),
         running=_counted(RunStatus.RUNNING),
         hours=_hours(first),
@@ -108,6 +102,11 @@ def stats() -> Stats:
     )
 
 
+def _late(now: datetime) -> int:
+    late = Task.objects.due(now - LATE_AFTER)
+    return late.order_by()[:MAX_COUNTED].count()
+
+
 def _counted(status: str) -> int:
     return TaskRun.objects.filter(status=status).order_by()[:MAX_COUNTED].count()
 
@@ -116,13 +115,7 @@ def _hours(first: datetime) -> list[HourOfRuns]:
     ended: dict[datetime, Counter[str]] = {
         first + number * HOUR: Counter() for number in range(HOURS)
     }
-    sums = (
-        RunTally.objects.filter(hour__gte=first)
-        .order_by()
-        .values_list("hour", "status")
-        .annotate(sum=Sum("runs"))
-    )
-    for hour, status, runs in sums:
+    for hour, status, runs in ledger.ended_by_hour(first):
         if hour in ended:  # the next hour may just have begun
             ended[hour][status] += runs
     return [HourOfRuns(hour, counts) for hour, counts in ended.items()]

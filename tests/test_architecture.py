@@ -35,7 +35,13 @@ def test_the_document_of_the_states_is_in_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["tasks_app_taskrun", "tasks_app_runevent", "tasks_app_runtally"]
+    "table",
+    [
+        "tasks_app_taskrun",
+        "tasks_app_runevent",
+        "tasks_app_runtally",
+        "tasks_app_hourtally",
+    ],
 )
 def test_only_the_ledger_writes_runs_by_sql(table: str) -> None:
     writers = {

@@ -221,11 +221,14 @@ WHERE e.at IS NOT NULL
 
 _TALLIES = """
 INSERT INTO tasks_app_runtally
-    (hour, task_id, status, runs, run_seconds, wait_seconds)
+    (hour, task_id, status, runs, run_seconds, wait_seconds, is_folded)
 SELECT date_trunc('hour', completed_at, 'UTC'), task_id, status, count(*),
     COALESCE(SUM(EXTRACT(EPOCH FROM completed_at - started_at)), 0),
-    COALESCE(SUM(EXTRACT(EPOCH FROM started_at - due_at)), 0)
+    COALESCE(SUM(EXTRACT(EPOCH FROM started_at - due_at)), 0), true
 FROM tasks_app_taskrun WHERE completed_at IS NOT NULL GROUP BY 1, 2, 3
+ORDER BY 1;
+INSERT INTO tasks_app_hourtally (hour, status, runs)
+SELECT hour, status, SUM(runs) FROM tasks_app_runtally GROUP BY 1, 2
 """
 
 

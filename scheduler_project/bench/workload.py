@@ -66,7 +66,7 @@ def runs_delete() -> None:
         cursor.execute("SET client_min_messages = warning")
         cursor.execute(
             "TRUNCATE tasks_app_taskrun, tasks_app_runevent, tasks_app_runlog,"
-            " tasks_app_runtally"
+            " tasks_app_runtally, tasks_app_hourtally"
         )
         cursor.execute("CHECKPOINT")
 

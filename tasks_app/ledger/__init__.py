@@ -53,6 +53,7 @@ from tasks_app.ledger.records import (
     NewRun,
     Outlook,
 )
+from tasks_app.ledger.tallies import ended_by_hour
 from tasks_app.ledger.unplaced import alert_unplaced
 from tasks_app.ledger.upkeep import expire, expire_shards, reap
 
@@ -87,6 +88,7 @@ __all__ = [
     "cut_logs",
     "database_now",
     "end_pause",
+    "ended_by_hour",
     "expire",
     "expire_shards",
     "finish",

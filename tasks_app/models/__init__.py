@@ -6,7 +6,7 @@ from tasks_app.models.alert import Alert
 from tasks_app.models.archive import ArchivedMonth
 from tasks_app.models.calendar import Calendar
 from tasks_app.models.dependency import TaskDependency
-from tasks_app.models.history import HistoryStart, RunTally
+from tasks_app.models.history import HistoryStart, HourTally, RunTally
 from tasks_app.models.idempotency import IdempotencyKey
 from tasks_app.models.limits import Breaker, Queue, RateStart
 from tasks_app.models.project import Project
@@ -19,6 +19,7 @@ __all__ = [
     "Breaker",
     "Calendar",
     "HistoryStart",
+    "HourTally",
     "IdempotencyKey",
     "Project",
     "Queue",

@@ -22,6 +22,9 @@ INITIAL = ("queued", "skipped")
 
 TERMINAL = frozenset(state for state, moves in ALLOWED.items() if not moves)
 
+FAILURES = ("failed", "timed_out", "lost", "expired")
+"""The ends that someone should look at."""
+
 LABELS = {
     ("queued", "running"): "claim",
     ("running", "queued"): "retry",

@@ -55,7 +55,12 @@ from tasks_app.services.tasks import (
     task_update,
 )
 from tests.factories import ask, backdate, make_run, make_task, make_worker
-from tests.tasks_app.ledger.test_tallies import counted, told
+from tests.tasks_app.ledger.test_tallies import (
+    counted,
+    counted_by_hour,
+    told,
+    told_by_hour,
+)
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 PROFILES = {
@@ -515,6 +520,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def tallies_tell_of_every_end(self) -> None:
         assert told() == counted()
+        assert told_by_hour() == counted_by_hour()
 
     @invariant()
     def attempts_are_counted_and_outcomes_single(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Sum
 
 from tasks_app import ledger
@@ -32,6 +34,18 @@ def told() -> dict[Key, Any]:
         (hour, task_id, status): [pytest.approx(value, abs=0.01) for value in values]
         for hour, task_id, status, *values in rows
     }
+
+
+def told_by_hour() -> dict[tuple[datetime, str], int]:
+    found = ledger.ended_by_hour(datetime(2025, 1, 1, tzinfo=UTC))
+    return {(hour, status): runs for hour, status, runs in found}
+
+
+def counted_by_hour() -> dict[tuple[datetime, str], int]:
+    found: Counter[tuple[datetime, str]] = Counter()
+    for (hour, _task_id, status), values in counted().items():
+        found[hour, status] += int(values[0])
+    return dict(found)
 
 
 def counted() -> dict[Key, list[float]]:
@@ -134,6 +148,52 @@ def test_folding_changes_no_sum_and_leaves_one_row_of_a_kind() -> None:
     assert told() == before == counted()
     assert RunTally.objects.count() == len(before)
     assert tallies.fold() == 0
+
+
+def test_the_hours_tell_the_same_before_a_fold_and_after_each() -> None:
+    tasks = [make_task(), make_task()]
+    for _ in range(3):
+        for task in tasks:
+            end(make_run(task))
+        end(make_run(tasks[0]), "failed")
+        assert told_by_hour() == counted_by_hour()
+        tallies.fold()
+        assert told_by_hour() == counted_by_hour()
+        assert told() == counted()
+    assert RunTally.objects.count() == 3
+
+
+def test_a_fold_leaves_the_rows_of_tasks_alone_that_have_no_new_end() -> None:
+    quiet, busy = make_task(), make_task()
+    end(make_run(quiet))
+    tallies.fold()
+    (row,) = RunTally.objects.filter(task=quiet)
+    end(make_run(busy))
+    tallies.fold()
+    assert RunTally.objects.get(task=quiet).pk == row.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_end_beside_a_fold_is_counted_once() -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    task = make_task()
+    end(make_run(task))
+    run = make_run(task)
+    claimed = claim(run)
+    finish = ledger.Finish(run.pk, claimed.attempt, "succeeded")
+    with ThreadPoolExecutor(1) as other, transaction.atomic():
+        ledger.finish([finish])
+        other.submit(_fold_and_close).result()
+    assert told_by_hour() == counted_by_hour()
+    tallies.fold()
+    assert told_by_hour() == counted_by_hour()
+    assert told() == counted()
+
+
+def _fold_and_close() -> None:
+    tallies.fold()
+    connection.close()
 
 
 def test_folding_leaves_hours_alone_that_are_long_over() -> None:
