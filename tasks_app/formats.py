@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import Model
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from tasks_app.choices import RunStatus
 from tasks_app.ledger.searching import RecentRun
@@ -28,6 +28,14 @@ _STEPS = (
     (60, "min.", "min."),
     (1, "sec.", "sec."),
 )
+
+_EXIT_CODES = {
+    0: gettext_lazy("success"),
+    1: gettext_lazy("general error"),
+    2: gettext_lazy("wrong usage, or a syntax error of the shell"),
+    126: gettext_lazy("found, but not executable"),
+    127: gettext_lazy("command not found"),
+}
 
 
 def relative(at: datetime, now: datetime) -> str:
@@ -111,15 +119,8 @@ def run_status(status: str) -> str:
 def exit_code_meaning(code: int) -> str:
     """What a shell means by an exit code (POSIX, Shell Command Language 2.8.2), and
     which signal ended a process: minus its number, or 128 more, as a shell tells it."""
-    known = {
-        0: _("success"),
-        1: _("general error"),
-        2: _("wrong usage, or a syntax error of the shell"),
-        126: _("found, but not executable"),
-        127: _("command not found"),
-    }
-    if code in known:
-        return known[code]
+    if code in _EXIT_CODES:
+        return str(_EXIT_CODES[code])
     number = -code if code < 0 else code - 128
     if number not in signal.valid_signals():
         return _("the command's own code")

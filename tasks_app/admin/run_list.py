@@ -24,6 +24,7 @@ from tasks_app.run_history import (
 
 PER_PAGE = 50
 HOUR = timedelta(hours=1)
+MAX_TASKS = 100
 
 WINDOWS = {
     "1h": (timedelta(hours=1), _("Last hour")),
@@ -114,10 +115,9 @@ def _task_ids(text: str) -> tuple[int, ...]:
     them. Resolved first, so that the list is found by the index of its task."""
     if text.isdecimal() and int(text) <= MAX_ID:
         return (int(text),)
-    names = Task.objects.filter(name__iexact=text) or Task.objects.filter(
-        name__icontains=text
-    )
-    return tuple(task.pk for task in names[:100])
+    ids = Task.objects.values_list("pk", flat=True)
+    named = ids.filter(name__iexact=text)[:MAX_TASKS]
+    return tuple(named or ids.filter(name__icontains=text)[:MAX_TASKS])
 
 
 def run_list(query: QueryDict) -> dict[str, Any]:
