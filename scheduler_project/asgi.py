@@ -6,17 +6,18 @@ import os
 import warnings
 from importlib import import_module
 
+import django
 from django.conf import settings
-from django.core.asgi import get_asgi_application
 
 from scheduler_project import celery_app
+from scheduler_project.handler import Handler
 from scheduler_project.lean import import_alone
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
 
 if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    # ASGI serves each request on a thread of its own, so a connection that is kept by
-    # its thread would be opened anew for every request: borrow one from a pool.
+    # There are more threads than connections, for most of them wait: a request borrows
+    # one from a pool.
     settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
     settings.DATABASES["default"]["OPTIONS"]["pool"] = {
         "min_size": 1,
@@ -30,7 +31,8 @@ warnings.filterwarnings(
 )
 
 import_alone("rest_framework.compat")
-application = get_asgi_application()
+django.setup(set_prefix=False)
+application = Handler()
 # Before gunicorn forks, not at the first request: its workers share what is loaded.
 import_module(settings.ROOT_URLCONF)
 celery_app.connection_for_write()  # loads the broker's library, and connects nowhere

@@ -1,8 +1,9 @@
 """Long polling: ask the database again until there is something to say.
 
-A synchronous view under ASGI has a thread of its own, so a wait holds up nobody else.
-It holds no pooled connection while it sleeps, and the number of waits of a process
-has a limit, beyond which the answer is the present state, at once.
+The web service has a thread for each request that it works on, so a wait holds up
+nobody else (`scheduler_project/handler.py`). It holds no pooled connection while it
+sleeps, and the number of waits of a process has a limit, beyond which the answer is the
+present state, at once.
 """
 
 from __future__ import annotations

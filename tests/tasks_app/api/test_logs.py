@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.core.handlers.asgi import ASGIHandler
 from django.db import connection
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
+from scheduler_project.handler import Handler
 from tasks_app import ledger
 from tasks_app.api.v1 import log_stream
 from tasks_app.api.v1.logs import SEQS_PER_ATTEMPT
@@ -295,7 +295,7 @@ class Live:
         await self._sent.put(message)
 
     async def texts(self) -> AsyncIterator[str]:
-        app = asyncio.create_task(ASGIHandler()(self._scope, self._receive, self._send))
+        app = asyncio.create_task(Handler()(self._scope, self._receive, self._send))
         try:
             while True:
                 message = await asyncio.wait_for(self._sent.get(), 20)
