@@ -39,7 +39,8 @@ class ApiView(APIView):
             return  # 405 follows
         serializer = self.queries.get("get" if method == "head" else method)
         given = request.query_params.dict()
-        check_query_names(given, self.query_names(serializer))
+        if given:
+            check_query_names(given, self.query_names(serializer))
         self.query = serializer.parse(given) if serializer else {}
 
     def query_names(self, serializer: type[QuerySerializer] | None) -> Collection[str]:

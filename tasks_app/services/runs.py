@@ -43,11 +43,13 @@ def run_trigger(
     params: dict[str, Any] | None = None,
     reason: str = "",
     trigger: str = Trigger.API,
+    version_id: int | None = None,
 ) -> TaskRun:
     """Run a task now, with its current definition, paused or not.
 
     `params` reach the job as `PARAM_<NAME>` in its environment. `actor` is who asked,
-    as `user:<name>`; `reason` why, in their words.
+    as `user:<name>`; `reason` why, in their words. `version_id` is that of the task's
+    current definition, if it has been read with the task.
 
     Raises:
         InvalidInput: a parameter's name or value cannot be passed on.
@@ -57,7 +59,7 @@ def run_trigger(
     return _run(
         ledger.NewRun(
             task_id=task.pk,
-            version_id=_version_id(task),
+            version_id=_version_id(task) if version_id is None else version_id,
             trigger=trigger,
             queue=task.queue,
             params=_checked(params or {}),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from django.db.models import Prefetch, QuerySet
 from rest_framework.exceptions import NotFound
@@ -11,10 +12,12 @@ from rest_framework.exceptions import NotFound
 from tasks_app.api.exceptions import AmbiguousName
 from tasks_app.api.fields import MAX_ID
 from tasks_app.ledger.searching import newest_of
+from tasks_app.ledger.triggering import tasks_to_run
 from tasks_app.models import Task, TaskDependency, TaskRun
 from tasks_app.run_history import find, runs_shown
 
 MAX_NAME_LENGTH = 200
+T = TypeVar("T")
 LAST_RUN_FIELDS = (
     "status",
     "trigger",
@@ -65,23 +68,6 @@ def with_last_runs(tasks: Iterable[Task]) -> list[Task]:
     return tasks
 
 
-def tasks_to_run() -> QuerySet[Task]:
-    """Tasks with all that a trigger and its answer read, and no more."""
-    return (
-        Task.objects.existing()
-        .select_related("project")
-        .only(
-            "name",
-            "status",
-            "version",
-            "queue",
-            "start_deadline_seconds",
-            "max_attempts",
-            "project__name",
-        )
-    )
-
-
 def find_task(
     reference: str,
     project: str | None = None,
@@ -103,11 +89,24 @@ def find_task(
         found = list(tasks.filter(pk=pk)) if pk else []
     else:
         found = list(tasks.filter(name=reference)[:2])
+    return _only(found)
+
+
+def _only(found: Sequence[T]) -> T:
     if not found:
         raise NotFound("There is no such task.")
     if len(found) > 1:
         raise AmbiguousName
     return found[0]
+
+
+def find_to_run(reference: str, project: str | None = None) -> tuple[Task, int]:
+    """The task, as `find_task`, with what a trigger and its answer read of it; and the
+    id of its current version."""
+    if not is_numeric(reference):
+        return _only(tasks_to_run(name=reference, project=project))
+    pk = id_of(reference)
+    return _only(tasks_to_run(pk=pk, project=project) if pk else [])
 
 
 def find_run(reference: str, runs: QuerySet[TaskRun] | None = None) -> TaskRun:

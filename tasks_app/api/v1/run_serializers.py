@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
@@ -11,7 +12,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
-from tasks_app.api.fields import StrictSerializer, Text
+from tasks_app.api.fields import QuickSerializer, StrictSerializer, Text
 from tasks_app.api.v1.task_serializers import TaskRef
 from tasks_app.choices import EventKind, RunStatus, Trigger
 from tasks_app.ledger import CancelAnswer
@@ -38,7 +39,7 @@ class TriggerIn(StrictSerializer):
     )
 
 
-class RunWorkerRef(serializers.Serializer[Any]):
+class RunWorkerRef(QuickSerializer[Any]):
     id = serializers.IntegerField(source="pk")
     name = serializers.CharField()
 
@@ -52,11 +53,17 @@ class RunWorkerRef(serializers.Serializer[Any]):
 )
 class LinksField(serializers.Field[Any, Any, Any, Any]):
     def to_representation(self, run: TaskRun) -> dict[str, str]:
-        request = self.context["request"]
-        return {
-            name: reverse(route, [run.pk], request=request)
-            for name, route in LINKS.items()
-        }
+        own = reverse("run", [run.pk], request=self.context["request"])
+        return {name: own + below for name, below in _below_a_run().items()}
+
+
+@cache
+def _below_a_run() -> dict[str, str]:
+    """By link, what it adds to the address of the run, where it begins."""
+    own = reverse("run", [0])
+    return {
+        name: reverse(route, [0]).removeprefix(own) for name, route in LINKS.items()
+    }
 
 
 @extend_schema_field({"description": "Any JSON value; null while there is none."})
@@ -64,7 +71,7 @@ class AnyJson(serializers.JSONField):
     pass
 
 
-class RunOut(serializers.Serializer[TaskRun]):
+class RunOut(QuickSerializer[TaskRun]):
     id = serializers.IntegerField()
     task = TaskRef()
     project = serializers.CharField(source="task.project.name")
@@ -130,7 +137,7 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return max(0.0, (end - start).total_seconds())
 
 
-class RunEventOut(serializers.Serializer[RunEvent]):
+class RunEventOut(QuickSerializer[RunEvent]):
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
     kind = serializers.ChoiceField(EventKind.choices)
@@ -156,7 +163,7 @@ class RerunIn(StrictSerializer):
         return {**super().get_fields(), "from": start}
 
 
-class CancelOut(serializers.Serializer[Mapping[int, CancelAnswer]]):
+class CancelOut(QuickSerializer[Mapping[int, CancelAnswer]]):
     status = serializers.SerializerMethodField(
         help_text="cancelled, or cancel_requested while a worker has to stop a run."
     )
@@ -185,7 +192,7 @@ def _ids(answers: Mapping[int, CancelAnswer], wanted: CancelAnswer) -> list[int]
     return sorted(run_id for run_id, answer in answers.items() if answer is wanted)
 
 
-class LogChunkOut(serializers.Serializer[Any]):
+class LogChunkOut(QuickSerializer[Any]):
     seq = serializers.IntegerField(
         help_text="Where it stands in the run's output, over all attempts."
     )
@@ -195,7 +202,7 @@ class LogChunkOut(serializers.Serializer[Any]):
     text = serializers.CharField()
 
 
-class LogsOut(serializers.Serializer[Any]):
+class LogsOut(QuickSerializer[Any]):
     results = LogChunkOut(many=True)
     next_after = serializers.IntegerField(help_text="Where to go on: `?after=`.")
     is_complete = serializers.BooleanField(help_text="The run has ended, all is here.")

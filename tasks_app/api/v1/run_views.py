@@ -9,7 +9,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from tasks_app.api import docs
 from tasks_app.api.actors import actor_of
@@ -17,7 +16,7 @@ from tasks_app.api.fields import QuerySerializer, refuse_fields
 from tasks_app.api.idempotency import idempotent
 from tasks_app.api.pagination import NewestFirst, Pages
 from tasks_app.api.v1 import task_examples as examples
-from tasks_app.api.v1.lookups import find_run, find_task, tasks_to_run
+from tasks_app.api.v1.lookups import find_run, find_task, find_to_run
 from tasks_app.api.v1.run_filters import RunFilters
 from tasks_app.api.v1.run_serializers import (
     CancelOut,
@@ -51,9 +50,7 @@ class WaitQuery(QuerySerializer):
 def accepted(run: TaskRun, request: Request) -> Response:
     """202: the run is queued, and there is where to follow it."""
     data = RunOut(run, context={"request": request}).data
-    response = Response(data, 202)
-    response["Location"] = reverse("run", [run.pk], request=request)
-    return response
+    return Response(data, 202, headers={"Location": data["links"]["self"]})
 
 
 def as_shown(run: TaskRun, task: Task) -> TaskRun:
@@ -130,9 +127,12 @@ class TaskRuns(ApiListView):
     def post(self, request: Request, task: str) -> Response:
         serializer = TriggerIn(data=request.data)
         serializer.is_valid(raise_exception=True)
-        found = find_task(task, **self.query, tasks=tasks_to_run())
+        found, version_id = find_to_run(task, **self.query)
         run = run_trigger(
-            task=found, actor=actor_of(request), **serializer.validated_data
+            task=found,
+            version_id=version_id,
+            actor=actor_of(request),
+            **serializer.validated_data,
         )
         return accepted(as_shown(run, found), request)
 

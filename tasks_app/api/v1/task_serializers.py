@@ -19,6 +19,7 @@ from tasks_app.api.fields import (
     MAX_ID,
     Flag,
     Moment,
+    QuickSerializer,
     StrictSerializer,
     Text,
     Timezone,
@@ -266,7 +267,7 @@ class ResumeIn(StrictSerializer):
 # --- out ---------------------------------------------------------------------------
 
 
-class ScheduleWarningOut(serializers.Serializer[ScheduleWarning]):
+class ScheduleWarningOut(QuickSerializer[ScheduleWarning]):
     code = serializers.CharField()
     message = serializers.CharField()
 
@@ -288,7 +289,7 @@ class ScheduleShown:
     warnings: list[ScheduleWarning]
 
 
-class ScheduleOut(serializers.Serializer[ScheduleShown]):
+class ScheduleOut(QuickSerializer[ScheduleShown]):
     """One of `cron`, `interval_seconds` and `at` is set, the others are null."""
 
     cron = serializers.CharField(allow_null=True)
@@ -341,14 +342,14 @@ def _warnings(rule: Schedule, hour: datetime) -> tuple[ScheduleWarning, ...]:
     return tuple(warnings(rule, hour))
 
 
-class RetryOut(serializers.Serializer[Task]):
+class RetryOut(QuickSerializer[Task]):
     max_attempts = serializers.IntegerField()
     backoff = serializers.ChoiceField(Backoff.choices, source="retry_backoff")
     initial_seconds = serializers.IntegerField(source="retry_initial_seconds")
     max_seconds = serializers.IntegerField(source="retry_max_seconds")
 
 
-class RateLimitOut(serializers.Serializer[Any]):
+class RateLimitOut(QuickSerializer[Any]):
     """Of a task or a project."""
 
     runs = serializers.IntegerField(source="rate_limit_runs")
@@ -358,16 +359,16 @@ class RateLimitOut(serializers.Serializer[Any]):
         return None if instance.rate_limit_runs is None else instance
 
 
-class TaskRef(serializers.Serializer[Any]):
+class TaskRef(QuickSerializer[Any]):
     id = serializers.IntegerField(source="pk")
     name = serializers.CharField()
 
 
-class DependencyOut(serializers.Serializer[Any]):
+class DependencyOut(QuickSerializer[Any]):
     task = TaskRef(source="parent")
 
 
-class LastRunOut(serializers.Serializer[TaskRun]):
+class LastRunOut(QuickSerializer[TaskRun]):
     id = serializers.IntegerField()
     status = serializers.ChoiceField(RunStatus.choices)
     trigger = serializers.ChoiceField(Trigger.choices)
@@ -377,7 +378,7 @@ class LastRunOut(serializers.Serializer[TaskRun]):
     exit_code = serializers.IntegerField(allow_null=True)
 
 
-class TaskOut(serializers.Serializer[Task]):
+class TaskOut(QuickSerializer[Task]):
     id = serializers.IntegerField()
     name = serializers.CharField()
     project = serializers.CharField(source="project.name")
@@ -429,7 +430,7 @@ class TaskOut(serializers.Serializer[Task]):
         return reverse("task", [task.pk], request=self.context["request"])
 
 
-class PauseOutlookOut(serializers.Serializer[PauseOutlook]):
+class PauseOutlookOut(QuickSerializer[PauseOutlook]):
     """What becomes of the fires of a pause."""
 
     missed = serializers.IntegerField(help_text="Fires that came due.")
@@ -449,7 +450,7 @@ class TaskResumedOut(TaskOut):
 # --- versions ------------------------------------------------------------------------
 
 
-class TaskVersionOut(serializers.Serializer[TaskVersion]):
+class TaskVersionOut(QuickSerializer[TaskVersion]):
     number = serializers.IntegerField()
     definition = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
