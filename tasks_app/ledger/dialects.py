@@ -30,6 +30,9 @@ class Dialect(Protocol):
     """Locks task rows, and lets others insert runs of them meanwhile."""
     skip_locked_task: str
     """The same, and passes over locked ones."""
+    row_version: str
+    """A column that every table has, which differs between what a statement sees of a
+    row and what it has locked, if the row was changed meanwhile."""
     writes_in_cte: bool
 
     def later(self, seconds: str) -> str:
@@ -100,6 +103,7 @@ class PostgreSQL:
     lock = "FOR UPDATE"
     lock_task = "FOR NO KEY UPDATE OF t"
     skip_locked_task = "FOR NO KEY UPDATE OF t SKIP LOCKED"
+    row_version = "xmin"
     writes_in_cte = True
     _types = {
         "int": "bigint",
@@ -159,6 +163,7 @@ class SQLite:
     now = "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') || '000')"
     false = "0"
     skip_locked = lock = lock_task = skip_locked_task = ""
+    row_version = "rowid"  # nobody changes rows meanwhile
     writes_in_cte = False
 
     def later(self, seconds: str) -> str:

@@ -1,4 +1,4 @@
-"""The tasks that are due, as the planner reads them: values, in two statements."""
+"""The tasks that are due, as the planner reads them: values, in one statement."""
 
 from __future__ import annotations
 
@@ -44,52 +44,45 @@ _POLICY_COLUMNS = len(fields(Policy))
 def due_tasks(limit: int, task_ids: Sequence[int] | None) -> Due | None:
     """Lock and read up to `limit` due tasks, all or of the given ones, by their cursor
     and then by priority; None if none is due. In the caller's transaction. Rows that
-    another planner holds are passed over.
+    another planner holds are passed over, and those that were changed between this
+    statement's beginning and their lock, for what hangs on them is read as it was then.
     """
-    locked = _locked(limit, task_ids)
-    if not locked:
+    rows = _lock(limit, task_ids)
+    if not rows:
         return None
-    # A statement of its own: it sees what was committed before the rows were locked.
-    rows = _read([row[1] for row in locked])
-    policies = [Policy(*row[:_POLICY_COLUMNS]) for row in rows]
+    policies = [Policy(*row[1 : 1 + _POLICY_COLUMNS]) for row in rows]
     tasks = [
-        _due_task(policy, *row[_POLICY_COLUMNS:])
+        _due_task(policy, *row[1 + _POLICY_COLUMNS :])
         for policy, row in zip(policies, rows, strict=True)
     ]
-    return Due(as_time(locked[0][0]), tasks, policies)
+    return Due(as_time(rows[0][0]), tasks, policies)
 
 
-def _locked(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
+def _lock(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
     sql = dialect()
     chosen = "" if task_ids is None else f"AND t.id IN ({sql.ids()})"
     params = [] if task_ids is None else [as_json(task_ids)]
-    at = sql.as_read("(SELECT at FROM this)", "time")
-    return fetch(
-        f"""
-        WITH this AS MATERIALIZED (SELECT {sql.now} AS at)
-        SELECT {at}, t.id FROM tasks_app_task t
-        WHERE t.status = 'active' AND t.next_fire_at <= (SELECT at FROM this) {chosen}
-        ORDER BY t.next_fire_at, t.priority DESC, t.id LIMIT %s {sql.skip_locked_task}
-        """,
-        *params,
-        limit,
-    )
-
-
-def _read(task_ids: Sequence[int]) -> list[tuple[Any, ...]]:
-    sql = dialect()
-    cursor, at, start_at, end_at = (
+    now, cursor, at, start_at, end_at = (
         sql.as_read(column, "time")
-        for column in ("t.next_fire_at", "o.clocked_time", "s.start_time", "s.expires")
+        for column in (
+            *("(SELECT at FROM this)", "t.next_fire_at"),
+            *("o.clocked_time", "s.start_time", "s.expires"),
+        )
     )
     return fetch(
         f"""
-        WITH t AS MATERIALIZED (
-            SELECT id, project_id, version, queue, misfire, jitter_seconds,
-                start_deadline_seconds, next_fire_at, timezone, schedule_id, priority,
-                overlap, max_concurrency, max_queued, placement, match
-            FROM tasks_app_task WHERE id {sql.one_of(sql.ids())})
-        SELECT {policy_columns()}, v.id, t.misfire, t.jitter_seconds,
+        WITH this AS MATERIALIZED (SELECT {sql.now} AS at),
+        t AS MATERIALIZED (
+            SELECT t.id, t.project_id, t.version, t.queue, t.misfire, t.jitter_seconds,
+                t.start_deadline_seconds, t.next_fire_at, t.timezone, t.schedule_id,
+                t.priority, t.overlap, t.max_concurrency, t.max_queued, t.placement,
+                t.match, t.{sql.row_version} AS row_version
+            FROM tasks_app_task t
+            WHERE t.status = 'active' AND t.next_fire_at <= (SELECT at FROM this)
+            {chosen}
+            ORDER BY t.next_fire_at, t.priority DESC, t.id LIMIT %s
+            {sql.skip_locked_task})
+        SELECT {now}, {policy_columns()}, v.id, t.misfire, t.jitter_seconds,
             t.start_deadline_seconds, {cursor},
             EXISTS (SELECT 1 FROM tasks_app_task_calendars c WHERE c.task_id = t.id)
             OR EXISTS (SELECT 1 FROM tasks_app_project_calendars c
@@ -98,6 +91,8 @@ def _read(task_ids: Sequence[int]) -> list[tuple[Any, ...]]:
                 || c.month_of_year || ' ' || c.day_of_week,
             t.timezone, i.period, i.every, {at}, {start_at}, {end_at}
         FROM t
+        JOIN tasks_app_task seen
+            ON seen.id = t.id AND seen.{sql.row_version} = t.row_version
         LEFT JOIN tasks_app_taskversion v
             ON v.task_id = t.id AND v.number = t.version
         LEFT JOIN django_celery_beat_periodictask s ON s.id = t.schedule_id
@@ -106,7 +101,8 @@ def _read(task_ids: Sequence[int]) -> list[tuple[Any, ...]]:
         LEFT JOIN django_celery_beat_clockedschedule o ON o.id = s.clocked_id
         ORDER BY t.next_fire_at, t.priority DESC, t.id
         """,
-        as_json(task_ids),
+        *params,
+        limit,
     )
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
 from tasks_app import ledger
-from tasks_app.models import Calendar, Project, RunEvent, Task, TaskRun
+from tasks_app.ledger.dialects import _DIALECTS, PostgreSQL, fetch
+from tasks_app.models import Calendar, Project, RunEvent, Task, TaskRun, TaskVersion
 from tasks_app.rules.jitter import jitter
 from tasks_app.services.runs import run_trigger
 from tests.factories import ask, backdate, make_task
 
 pytestmark = pytest.mark.django_db
 
-MOST_STATEMENTS = 6
-"""Lock, read, runs, tallies, events, cursors."""
+MOST_STATEMENTS = 5
+"""Lock and read, runs, tallies, events, cursors."""
 
 
 def window(begin: datetime, seconds: float) -> dict[str, str]:
@@ -170,3 +173,39 @@ def test_where_nothing_is_due_planning_asks_once() -> None:
     with CaptureQueriesContext(connection) as captured:
         assert ledger.plan().tasks == 0
     assert len(captured) == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="of PostgreSQL")
+@pytest.mark.usefixtures("committed")
+def test_a_task_that_changes_as_it_is_locked_is_left_to_the_next_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the planner has read of it would be half old, half new."""
+    task = backdate(make_task(interval_seconds=3600), 3601)
+
+    def plan() -> ledger.Planned:
+        with closing(connection):
+            return ledger.plan()
+
+    class Waiting(PostgreSQL):
+        """The planner looks at the clock when it may, after its statement has begun."""
+
+        now = "(SELECT clock_timestamp() FROM (SELECT pg_advisory_lock_shared(1)) a)"
+
+    waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        fetch("SELECT pg_advisory_lock(1)")
+        patch.setitem(_DIALECTS, "postgresql", Waiting())
+        planned = pool.submit(plan)
+        while not fetch(waits):
+            assert not planned.done(), planned.result()
+        patch.undo()
+        with transaction.atomic():
+            TaskVersion.objects.create(
+                task=task, number=2, definition={}, created_at=ledger.database_now()
+            )
+            Task.objects.update(version=2)
+        fetch("SELECT pg_advisory_unlock(1)")
+        assert planned.result().run_ids == []
+    assert len(ledger.plan().run_ids) == 1
+    assert TaskRun.objects.get(task=task).version.number == 2
