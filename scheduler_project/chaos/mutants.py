@@ -75,9 +75,9 @@ MUTANTS = {
             ),
             Edit(
                 "tasks_app.ledger.planning",
-                "        run_ids = create(runs)\n        _advance_cursors(plans)",
+                "        run_ids = create(runs, due.policies",
                 "        __import__('time').sleep(0.1)\n"
-                "        run_ids = create(runs)\n        _advance_cursors(plans)",
+                "        run_ids = create(runs, due.policies",
             ),
         ],
         ["DROP INDEX first_run_unique_fire"],

@@ -13,7 +13,7 @@ from tasks_app.ledger import tallies
 from tasks_app.ledger.admission import admit
 from tasks_app.ledger.announcing import announce
 from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
-from tasks_app.ledger.events import Change, changed, event
+from tasks_app.ledger.events import Change, Statement, changed, event
 from tasks_app.ledger.overlapping import Policy, decide, replace
 from tasks_app.ledger.pruning import created, these
 from tasks_app.ledger.records import Doorbell, NewRun
@@ -83,18 +83,23 @@ _KINDS = {
 """The columns of `_Created` in their order, with their kinds."""
 
 
-def create(runs: Sequence[NewRun], known: Sequence[Policy] = ()) -> list[int]:
+def create(
+    runs: Sequence[NewRun],
+    known: Sequence[Policy] = (),
+    beside: Statement | None = None,
+) -> list[int]:
     """Insert runs, queued or already skipped, and tell that queued ones are ready.
 
     A run whose key exists already (a fire of a task; a task under one root run) is
     passed over: whoever inserted it first has accounted for it. What the task's
     overlap policy, its cap of queued runs, or the want of a worker forbids is born
-    SKIPPED with the reason. `known`: as in `decide`.
+    SKIPPED with the reason. `known`: as in `decide`. `beside`: as in `Change`; where
+    there are no runs it is left to the caller.
 
     Returns:
         The ids of the runs that are new, by nominal time, task and shard.
     """
-    return [row.id for row in _create(runs, known)]
+    return [row.id for row in _create(runs, known, beside)]
 
 
 def create_one(new: NewRun) -> TaskRun:
@@ -137,12 +142,16 @@ _AS_BORN = (
 _EMPTY = ("worker_id", "started_at", "cancel_requested_at", "exit_code", "result")
 
 
-def _create(runs: Sequence[NewRun], known: Sequence[Policy] = ()) -> list[_Created]:
+def _create(
+    runs: Sequence[NewRun],
+    known: Sequence[Policy] = (),
+    beside: Statement | None = None,
+) -> list[_Created]:
     if not runs:
         return []
     with transaction.atomic(savepoint=False):
         decided = decide(runs, known)
-        rows = _insert(decided.runs)
+        rows = _insert(decided.runs, beside)
         created([row.id for row in rows])
         tallies.add([row.id for row in rows if row.status == RunStatus.SKIPPED])
         if any(run.shard_index and not run.root_id for run in decided.runs):
@@ -163,7 +172,7 @@ def _create(runs: Sequence[NewRun], known: Sequence[Policy] = ()) -> list[_Creat
     return rows
 
 
-def _insert(runs: Sequence[NewRun]) -> list[_Created]:
+def _insert(runs: Sequence[NewRun], beside: Statement | None) -> list[_Created]:
     """The rows that are new, each with the event of its creation."""
     sql = dialect()
     statement = f"""
@@ -203,7 +212,7 @@ def _insert(runs: Sequence[NewRun]) -> list[_Created]:
         """
     why = sql.json(reason="trigger_reason")
     rows = changed(
-        Change(statement, [as_json(runs)], _KINDS),
+        Change(statement, [as_json(runs)], _KINDS, beside=beside),
         event(
             run_id="id",
             kind="'created'",

@@ -34,18 +34,24 @@ _EVENT = {
 }
 
 
+Statement = tuple[str, Sequence[Any]]
+"""With its parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A statement that changes runs, with its parameters.
 
     `returns`: the columns that it returns, in their order, each with its kind (as in
     `Dialect.rows`). `answers`: those of them that its caller asks for, all by default.
+    `beside`: one that is carried out with it.
     """
 
     statement: str
     params: Sequence[Any]
     returns: Mapping[str, str]
     answers: Sequence[str] = ()
+    beside: Statement | None = None
 
 
 def changed(change: Change, *inserts: str) -> list[tuple[Any, ...]]:
@@ -60,13 +66,16 @@ def changed(change: Change, *inserts: str) -> list[tuple[Any, ...]]:
     answers = change.answers or tuple(change.returns)
     if sql.writes_in_cte:
         read = [sql.as_read(name, change.returns[name]) for name in answers]
-        follows = ", ".join(f"i{n} AS ({insert})" for n, insert in enumerate(inserts))
+        beside, params = change.beside or ("", ())
+        also = [*inserts, beside] if beside else inserts
+        follows = ", ".join(f"i{n} AS ({each})" for n, each in enumerate(also))
         return fetch_planned(
             f"""
             WITH changed AS ({change.statement}), {follows}
             SELECT {", ".join(read)} FROM changed
             """,
             *change.params,
+            *params,
         )
     with transaction.atomic(savepoint=False):
         rows = fetch(change.statement, *change.params)
@@ -75,6 +84,8 @@ def changed(change: Change, *inserts: str) -> list[tuple[Any, ...]]:
         for insert in inserts:
             source = f"SELECT * FROM {sql.rows(change.returns)}"
             fetch(f"WITH changed AS ({source}) {insert}", given)
+        if change.beside:
+            fetch(change.beside[0], *change.beside[1])
     return [tuple(row[name] for name in answers) for row in named]
 
 

@@ -16,6 +16,7 @@ from tasks_app.choices import BlackoutAction, RunStatus, Trigger
 from tasks_app.ledger.creating import create
 from tasks_app.ledger.dialects import as_json, as_time, database_now, dialect, fetch
 from tasks_app.ledger.due import DueTask, due_tasks
+from tasks_app.ledger.events import Statement
 from tasks_app.ledger.records import NewRun
 from tasks_app.models import Calendar, Task, TaskRun, TaskVersion
 from tasks_app.rules.blackout import (
@@ -90,8 +91,11 @@ def _plan(limit: int, task_ids: Sequence[int] | None) -> Planned:
             for task, decided in plans
             for run in _planned_runs(task, decided, blackouts.get(task.id, ()), due.now)
         ]
-        run_ids = create(runs, due.policies)
-        _advance_cursors(plans)
+        # With the runs, unless there are none: a statement less.
+        statement, params = _moves(plans)
+        run_ids = create(runs, due.policies, (statement, params))
+        if not runs:
+            fetch(statement, *params)
     return Planned(len(due.tasks), run_ids, len(due.tasks) < limit)
 
 
@@ -143,7 +147,8 @@ def end_pause(
     decided = _decide_about_pause(paused, now, is_dropped=is_dropped)
     calendars = Calendars().of(task)
     run_ids = create(list(_planned_runs(paused, decided, calendars, now)))
-    _advance_cursors([(paused, decided)])
+    statement, params = _moves([(paused, decided)])
+    fetch(statement, *params)
     started = TaskRun.objects.filter(pk__in=run_ids).exclude(status=RunStatus.SKIPPED)
     fires = started.order_by().values("scheduled_for").distinct()
     return _outlook(decided, fires.count() if decided.run else 0)
@@ -302,21 +307,19 @@ def blackout_reason(blackout: Blackout) -> str:
     return f"blackout {blackout.calendar} until {until}"
 
 
-def _advance_cursors(plans: Iterable[tuple[DueTask, MisfirePlan]]) -> None:
+def _moves(plans: Iterable[tuple[DueTask, MisfirePlan]]) -> Statement:
+    """Moves the cursors on."""
     moves = [
         {"id": task.id, "was": task.next_fire_at, "becomes": decided.next_fire_at}
         for task, decided in plans
     ]
-    if moves:
-        sql = dialect()
-        fetch(
-            f"""
-            UPDATE tasks_app_task SET next_fire_at = v.becomes
-            FROM {sql.rows({"id": "int", "was": "time", "becomes": "time"})}
-            WHERE tasks_app_task.id = v.id AND tasks_app_task.next_fire_at = v.was
-            """,
-            as_json(moves),
-        )
+    sql = dialect()
+    statement = f"""
+        UPDATE tasks_app_task SET next_fire_at = v.becomes
+        FROM {sql.rows({"id": "int", "was": "time", "becomes": "time"})}
+        WHERE tasks_app_task.id = v.id AND tasks_app_task.next_fire_at = v.was
+        """
+    return statement, [as_json(moves)]
 
 
 def seconds_until_due() -> float | None:

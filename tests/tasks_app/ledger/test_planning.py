@@ -21,8 +21,9 @@ from tests.factories import ask, backdate, make_task
 
 pytestmark = pytest.mark.django_db
 
-MOST_STATEMENTS = 5
-"""Lock and read, runs, tallies, events, cursors."""
+MOST_STATEMENTS = 2 if connection.vendor == "postgresql" else 5
+"""Lock and read; runs, events, and cursors. Tallies of skipped ones. Of a transaction's
+begin and end Django does not tell."""
 
 
 def window(begin: datetime, seconds: float) -> dict[str, str]:

@@ -593,9 +593,9 @@ def test_a_planner_that_comes_late_leaves_the_cursor_alone(
     task = backdate(make_task(interval_seconds=60), 61)
     later = ledger.database_now() + timedelta(days=1)
 
-    def create_late(runs: Sequence[NewRun], known: Sequence[Any]) -> list[int]:
+    def create_late(runs: Sequence[NewRun], *rest: Any) -> list[int]:
         Task.objects.filter(pk=task.pk).update(next_fire_at=later)
-        return ledger.create(runs, known)
+        return ledger.create(runs, *rest)
 
     monkeypatch.setattr("tasks_app.ledger.planning.create", create_late)
     ledger.plan()
