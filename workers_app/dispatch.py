@@ -35,6 +35,9 @@ MESSAGES_A_RING = 32
 speaks for several, and the workers that it wakes claim until nothing waits. Nor are
 there more messages than workers: each is some 0.3 ms of CPU for the sender."""
 DOOR_SECONDS = 60
+MAX_KNOWN = 100
+"""Queues that a sender keeps in mind. It forgets all when there are more, for doors
+come and go with their workers, and begins again."""
 TRANSIENT = "transient"
 """A doorbell is worth no write to the broker's disk."""
 ROOM_SECONDS = 1.0
@@ -97,6 +100,8 @@ class _Bound:
     def of(self, queue: Queue, channel: Any) -> Queue:
         kept = self._queues.get(queue.name)
         if kept is None or kept.channel is not channel:
+            if len(self._queues) >= MAX_KNOWN:
+                self._queues.clear()
             kept = self._queues[queue.name] = queue(channel)
         return kept
 
@@ -118,6 +123,8 @@ class _Rooms:
         declared: Any = queue.queue_declare()
         room = max(int(settings.MAX_DOORBELLS - declared.message_count), 0)
         taken = min(wanted, room)
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
         self._known[queue.name] = (room - taken) // ROOM_PART, now + ROOM_SECONDS
         return taken
 

@@ -138,6 +138,21 @@ def test_what_a_queue_has_room_for_is_not_asked_before_each_message(
             assert ring({BELL: 1}) == 1
 
 
+def test_a_sender_does_not_remember_all_doors_that_there_ever_were(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "MAX_KNOWN", 3)
+    bound, rooms = dispatch._Bound(), dispatch._Rooms()
+    with Connection(broker_url) as broker, broker.channel() as channel:
+        for number in range(10):
+            queue = bound.of(door_of(f"gone-{number}"), channel)
+            assert rooms.take(queue, 1) == 1
+            assert bound.of(door_of(f"gone-{number}"), channel) is queue
+            queue.delete()
+    assert len(bound._queues) <= 3
+    assert len(rooms._known) <= 3
+
+
 def test_no_more_messages_are_sent_than_there_are_workers(broker_url: str) -> None:
     make_worker("a")
     make_worker("b")
