@@ -14,7 +14,7 @@ from executors import registry
 from executors.base import OutcomeStatus
 from executors.payloads import PayloadInvalid, validate_payload
 from tests.executors.conftest import TargetServer
-from tests.executors.harness import Output, in_loop, open_files, run, start
+from tests.executors.harness import Output, certificate, in_loop, open_files, run, start
 
 RUN = {
     "GNOMON_RUN_ID": "run-7",
@@ -162,18 +162,12 @@ def test_a_server_without_tls_is_a_failed_handshake(target: TargetServer) -> Non
 
 
 def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-         "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", certificate,
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    cert, key = certificate(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        ["openssl", "s_server", "-key", key, "-cert", certificate, "-accept",
+        ["openssl", "s_server", "-key", key, "-cert", cert, "-accept",
          f"127.0.0.1:{port}", "-www"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
