@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from tasks_app.ledger.dialects import as_json, as_time, dialect, fetch
+from tasks_app.ledger.dialects import as_json, as_time, dialect
 from tasks_app.ledger.overlapping import Policy, policy_columns
+from tasks_app.ledger.plans import fetch_planned
 from tasks_app.rules.schedules import Schedule, stored_schedule
 
 
@@ -69,7 +70,7 @@ def _lock(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
             *("o.clocked_time", "s.start_time", "s.expires"),
         )
     )
-    return fetch(
+    return fetch_planned(
         f"""
         WITH this AS MATERIALIZED (SELECT {sql.now} AS at),
         t AS MATERIALIZED (

@@ -13,6 +13,7 @@ from django.conf import settings
 from tasks_app.choices import Overlap, Placement, RunStatus, Trigger
 from tasks_app.ledger import fleet
 from tasks_app.ledger.dialects import as_json, database_now, dialect, fetch
+from tasks_app.ledger.plans import fetch_planned
 from tasks_app.ledger.pruning import unfinished
 from tasks_app.ledger.records import NewRun
 from tasks_app.rules.placement import WorkerView, can_take, wish, worker_lane
@@ -188,7 +189,7 @@ def _skipped(run: NewRun, reason: str) -> NewRun:
 
 
 def _policies(task_ids: Sequence[int]) -> list[Policy]:
-    rows = fetch(
+    rows = fetch_planned(
         f"""
         WITH t AS MATERIALIZED (
             SELECT id, overlap, max_concurrency, max_queued, placement, match, queue

@@ -1,12 +1,15 @@
-"""Plans that PostgreSQL keeps, for the statements of every claim and of every end.
+"""Plans that PostgreSQL keeps, for the statements that create, claim and end runs.
 
-To parse and to plan such a statement takes twice as long as to start or to end a run.
-A claimant's connection has them prepared; all others do without.
+To parse and to plan such a statement takes longer than to carry it out for one run. So
+it is prepared, once for each connection, and planned with settings that make a plan
+good for any number of rows: a claimant's connection has them for good, the others for
+the transaction.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,48 +24,78 @@ MAX_KEPT = 50
 which runs wait."""
 SETTINGS = (
     # A plan may be made while the table is small, and is kept when it has grown.
-    "SET enable_seqscan = off",
-    "SET enable_bitmapscan = off",  # of all runs that wait, for one
-    "SET plan_cache_mode = force_generic_plan",
-    "SET jit = off",  # which takes a forbidden scan of a small table for a long one
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",  # of all runs that wait, for one
+    "plan_cache_mode = force_generic_plan",
+    "jit = off",  # which takes a forbidden scan of a small table for a long one
 )
+FOR_THE_TRANSACTION = "".join(f"SET LOCAL {setting}; " for setting in SETTINGS)
 
-_kept: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
-"""By the driver's connection: the names of the prepared statements by their texts."""
+
+@dataclass(slots=True)
+class _Kept:
+    """The names of a connection's prepared statements, by their texts, and whether it
+    has the settings for good."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    is_claimants: bool = False
+
+
+_kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
+"""By the driver's connection."""
 _numbers = count(1)
 
 
 def keep_plans() -> None:
-    """From now on have this connection keep the plans of `fetch_planned`.
+    """Have this connection plan with SETTINGS from now on.
 
     Within a transaction this is left to the next call: the settings would go with its
     rollback. Behind a pooler, which hands out another connection for each transaction,
     nothing is kept; on SQLite there is nothing to keep.
     """
-    if connection.vendor != "postgresql" or settings.DATABASE_POOLER:
+    if not _keeps():
         return
     connection.ensure_connection()
-    if connection.connection not in _kept and not connection.in_atomic_block:
-        for setting in ("DEALLOCATE ALL", *SETTINGS):
-            fetch(setting)
-        _kept[connection.connection] = {}
+    kept = _kept.get(connection.connection)
+    if (kept is None or not kept.is_claimants) and not connection.in_atomic_block:
+        for statement in ("DEALLOCATE ALL", *(f"SET {each}" for each in SETTINGS)):
+            fetch(statement)
+        _kept[connection.connection] = _Kept(is_claimants=True)
 
 
 def fetch_planned(sql: str, *params: Any) -> list[tuple[Any, ...]]:
-    """As `fetch`, for a statement whose text is mostly the same. Its `%s` must stand
-    where PostgreSQL can tell their types."""
+    """As `fetch`, for a statement that returns rows and whose text is mostly the same.
+    Its `%s` must stand where PostgreSQL can tell their types.
+
+    The rest of the transaction is planned with SETTINGS, too. Outside of one the plan
+    is kept by a claimant's connection only.
+    """
     driver = connection.connection
-    names = _kept.get(driver) if driver else None
-    if names is None:
+    kept = _kept.get(driver) if driver else None
+    is_claimants = kept is not None and kept.is_claimants
+    if not is_claimants and not (_keeps() and connection.in_atomic_block):
         return fetch(sql, *params)
+    if kept is None:
+        kept = _kept[driver] = _Kept()
+    settings_first = "" if is_claimants else FOR_THE_TRANSACTION
     try:
-        if sql not in names:
-            _prepare(sql, names)
+        if sql not in kept.names:
+            _prepare(sql, kept.names)
         marks = ", ".join(["%s"] * len(params))
-        return fetch(f"EXECUTE {names[sql]} ({marks})", *params)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"{settings_first}EXECUTE {kept.names[sql]} ({marks})", params
+            )
+            while cursor.nextset():
+                """The settings answer, too."""
+            return list(cursor.fetchall())
     except DatabaseError:  # a change of the schema may be at fault: prepare anew
         _kept.pop(driver, None)
         raise
+
+
+def _keeps() -> bool:
+    return connection.vendor == "postgresql" and not settings.DATABASE_POOLER
 
 
 def _prepare(sql: str, names: dict[str, str]) -> None:

@@ -1,4 +1,5 @@
-"""Claims and ends cost what they take and end, however many runs wait."""
+"""Creations, claims and ends cost what they make, take and end, however many rows there
+are."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tasks_app import ledger
 from tasks_app.ledger import ClaimedRun, Finish
+from tasks_app.ledger.plans import FOR_THE_TRANSACTION
 from tasks_app.models import TaskRun
 from tests.factories import ask, make_run, make_worker
 
@@ -36,6 +38,17 @@ def backlog(run: TaskRun, runs: int = 2000) -> None:
     ledger.create([new] * runs)
 
 
+def create_one(run: TaskRun) -> None:
+    new = ledger.NewRun(run.task_id, run.version_id, "api", run.queue)
+    ledger.create([new])
+
+
+def creation_of(run: TaskRun) -> list[str]:
+    """The planned statements of one creation: its policies, and its row."""
+    made = sql_of(lambda: create_one(run))
+    return [sql.removeprefix(FOR_THE_TRANSACTION) for sql in made if "EXECUTE" in sql]
+
+
 def end_all(claimed: list[ClaimedRun]) -> None:
     ledger.finish([Finish(run.run_id, run.attempt, "succeeded") for run in claimed])
 
@@ -48,7 +61,8 @@ def sql_of(act: Callable[[], object]) -> list[str]:
 
 def most_rows(statement: str) -> float:
     """The most rows that any step of a statement comes to, or leaves out again."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(FOR_THE_TRANSACTION)
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
         ((plan,),) = cursor.fetchone()
     return max(_rows(plan["Plan"]))
@@ -92,6 +106,33 @@ def test_what_was_planned_once_is_not_planned_again() -> None:
     again = sql_of(lambda: end_all(ask(2, worker)))
     assert not [sql for sql in again if sql.startswith("PREPARE")]
     assert sum(sql.startswith("EXECUTE") for sql in again) == 2
+
+
+def test_a_creation_that_was_planned_for_few_rows_is_good_for_many() -> None:
+    run = make_run()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tasks_app_taskrun, tasks_app_task")
+    create_one(run)
+    end_all(ask(2))
+    backlog(make_run(), 2000)  # of another task, and nobody has counted them
+    policies, row = creation_of(run)
+    assert max(most_rows(policies), most_rows(row)) <= FEW
+
+
+def test_a_creation_is_planned_once_and_leaves_the_connection_as_it_was() -> None:
+    run = make_run()
+    create_one(run)
+    again = sql_of(lambda: create_one(run))
+    assert not [sql for sql in again if sql.startswith("PREPARE")]
+    assert sum("EXECUTE" in sql for sql in again) == 2
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW enable_seqscan")
+        assert cursor.fetchone() == ("on",)
+
+
+def test_behind_a_pooler_a_creation_keeps_nothing(settings: Any) -> None:
+    settings.DATABASE_POOLER = True
+    assert creation_of(make_run()) == []
 
 
 def test_a_plan_that_is_gone_costs_one_claim() -> None:
