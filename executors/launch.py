@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import marshal
 import os
 import resource
-import signal
-import threading
 
-# socket.py would cost memory for no use.
+# Without the modules around them, which would cost memory for no use.
+from _signal import SIG_BLOCK, SIGCHLD, SIGTERM, pthread_sigmask  # type: ignore[import-not-found]  # no stub
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
+from _thread import allocate_lock, start_new_thread
 
 from executors.marks import mark_of, read_mark
 
@@ -37,6 +36,8 @@ MAX_THREADS = 16
 HUNG_SECONDS = 1.0
 """When the starts of all threads have hung for so long, as they do in a directory whose
 file server has gone, another thread takes over."""
+MAX_KNOWN = 64
+"""Actions that are kept."""
 CLONE_FS = 0x200
 POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 POSIX_SPAWN_FLAGS = 0x04 | 0x08 | 0x80
@@ -46,6 +47,7 @@ POSIX_SPAWN_FLAGS = 0x04 | 0x08 | 0x80
 # short calls, handing the interpreter over and back would cost more than they do.
 slow = ctypes.CDLL(None)
 libc = ctypes.PyDLL(None)
+_known: dict[tuple[Any, ...], _Actions] = {}
 
 
 class Starters:
@@ -54,7 +56,8 @@ class Starters:
     def __init__(self, spawner: Spawner, orders: socket) -> None:
         self._spawner = spawner
         self._orders = orders
-        self._threads: list[threading.Thread] = []
+        self._threads = 0
+        self._count = allocate_lock()
         self._were_starting: set[int] = set()
         self._relieve_at = 0.0
 
@@ -64,7 +67,7 @@ class Starters:
             self._add()
 
     def are_alive(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads)
+        return self._threads > 0
 
     def relieve(self, moment: float) -> None:
         """Add a thread if the starts of all have hung since the last time."""
@@ -73,14 +76,20 @@ class Starters:
         self._relieve_at = moment + HUNG_SECONDS
         hung = self._were_starting & self._spawner.starting
         self._were_starting = set(self._spawner.starting)
-        if len(self._threads) <= len(hung) < MAX_THREADS:
+        if self._threads <= len(hung) < MAX_THREADS:
             self._add()
 
     def _add(self) -> None:
-        arguments = (self._spawner, self._orders)
-        thread = threading.Thread(target=start_jobs, args=arguments, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        with self._count:
+            self._threads += 1
+        start_new_thread(self._work, ())
+
+    def _work(self) -> None:
+        try:
+            start_jobs(self._spawner, self._orders)
+        finally:
+            with self._count:
+                self._threads -= 1
 
 
 def start_jobs(spawner: Spawner, orders: socket) -> None:
@@ -149,7 +158,7 @@ def _attributes_of(*, shields_term: bool) -> Any:
     # All: glibc asks the kernel about each that is not among them.
     libc.sigfillset(signals)
     if shields_term:
-        libc.sigdelset(signals, int(signal.SIGTERM))
+        libc.sigdelset(signals, SIGTERM)
     libc.posix_spawnattr_setsigdefault(attributes, signals)
     return attributes
 
@@ -205,10 +214,15 @@ class _Actions:
         libc.posix_spawn_file_actions_destroy(self.actions)
 
 
-@functools.lru_cache(maxsize=64)
-def _actions_of(cwd: bytes, *inputs: int) -> _Actions:
-    """Kept, for files get the same few numbers again and again."""
-    return _Actions(cwd, inputs)
+def _actions_of(*key: Any) -> _Actions:
+    """Those of a directory and the files that follow it. Kept, for files get the same
+    few numbers again and again."""
+    kept = _known.get(key)
+    if kept is None:
+        if len(_known) >= MAX_KNOWN:
+            _known.clear()
+        kept = _known[key] = _Actions(key[0], key[1:])
+    return kept
 
 
 def _candidates(program: bytes, environment: Sequence[bytes]) -> Iterator[bytes]:
@@ -244,9 +258,9 @@ def _correct_mark(pid: int, limits: tuple[int, int]) -> int:
 def open_ends() -> int:
     """A file to be read from when a child has ended. The signal is for no handler: in
     the middle of a start its thread would be held up by it."""
-    ends = {signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    ends = {SIGCHLD}
+    pthread_sigmask(SIG_BLOCK, ends)
     signals = ctypes.create_string_buffer(1024)
     libc.sigemptyset(signals)
-    libc.sigaddset(signals, int(signal.SIGCHLD))
+    libc.sigaddset(signals, SIGCHLD)
     return int(libc.signalfd(-1, signals, os.O_NONBLOCK | os.O_CLOEXEC))

@@ -7,8 +7,9 @@ unlike a session or a parent, through a daemon's double fork; and all may read i
 
 from __future__ import annotations
 
-import contextlib
 import os
+
+from executors.job import Ignoring
 
 MARK_BASE = 1 << 60
 
@@ -50,7 +51,7 @@ def children_by_scan() -> list[int]:
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
+            with Ignoring(OSError, IndexError):
                 parent = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()[1]
                 if int(parent) == os.getpid():
                     found.append(int(name))

@@ -15,18 +15,18 @@ end of the socket.
 
 from __future__ import annotations
 
-import contextlib
 import marshal
 import os
 import select
-import signal
 import time
 
-# queue.py, socket.py and typing.py would cost a fifth of the memory for no use.
+# queue.py, signal.py, socket.py and typing.py would cost a third of the memory for no
+# use.
 from _queue import SimpleQueue
+from _signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGTERM, signal  # type: ignore[import-not-found]  # no stub
 from _socket import socket
 
-from executors.job import Job, now
+from executors.job import Ignoring, Job, now
 from executors.launch import MAX_MESSAGE_BYTES, Starters, libc, open_ends
 from executors.marks import children_by_scan, mark_of, open_children, read_mark
 
@@ -239,7 +239,7 @@ class Spawner:
         job = self.leaders[pid]
         if self._children_pids():
             # The unreaped leader keeps its number from being another group's.
-            job.signal(signal.SIGKILL)
+            job.signal(SIGKILL)
         del self.leaders[pid]
         _, status = os.waitpid(pid, 0)
         job.status = os.waitstatus_to_exitcode(status)
@@ -290,8 +290,8 @@ class Spawner:
             if owners & self.jobs.keys() - ended:
                 continue
             busy |= owners
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            with Ignoring(ProcessLookupError, PermissionError):
+                os.kill(pid, SIGKILL)
         return busy
 
     def _may_be_leader(self, pid: int) -> bool:
@@ -335,7 +335,7 @@ class Spawner:
                 if moment >= since + STOP_PART * self.lease_seconds:
                     job.stop(since + KILL_PART * self.lease_seconds, "lease_lost")
             if job.kill_at is not None and moment >= job.kill_at:
-                job.signal(signal.SIGKILL)
+                job.signal(SIGKILL)
         self.starters.relieve(moment)
 
     def _orphan(self) -> None:
@@ -389,15 +389,15 @@ def main(arguments: Sequence[str]) -> None:
     link.setblocking(False)  # noqa: FBT003 - its only form
     hide_process()
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for number in (SIGINT, SIGTERM, SIGHUP):
+        signal(number, SIG_IGN)
     spawner = Spawner((link, orders), int(identity), float(lease) or None)
     spawner.starters.start()
     link.send(marshal.dumps([("hello", os.getpid() == 1)]))
     spawner.serve()
     _kill_the_rest(spawner)
     # The worker does this, if it lives.
-    with contextlib.suppress(OSError):
+    with Ignoring(OSError):
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
         os.rmdir(folder)

@@ -388,6 +388,23 @@ def test_a_close_before_an_order_is_sent_leaves_no_file_open(tmp_path: Path) -> 
     supervised(work, pid_namespace=False)
 
 
+def test_the_supervisor_loads_little() -> None:
+    """Each of these modules would take a part of its memory, for every worker."""
+    loaded = subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", "-c"),
+            f"import sys; sys.path.append({str(supervisor.ROOT)!r})\n"
+            "import executors.spawner; print(*sys.modules)",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    unwanted = {"collections", "contextlib", "enum", "functools", "re", "threading"}
+    assert "executors.spawner" in loaded
+    assert unwanted.isdisjoint(loaded)
+
+
 def test_a_job_starts_with_default_signals_and_no_mask() -> None:
     async def work(_: Supervisor) -> None:
         output = Output()
