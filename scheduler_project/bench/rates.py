@@ -12,6 +12,7 @@ from scheduler_project.bench.latency import delay_rows
 from scheduler_project.bench.report import Row
 from scheduler_project.bench.rig import Rig
 from scheduler_project.bench.workload import (
+    SLOTS,
     BenchError,
     created_a_second,
     delays_ms,
@@ -35,7 +36,9 @@ def rates(rig: Rig, *, seconds: int) -> Iterator[Row]:
     """Create runs at each rate for `seconds`, by the ledger, and at one by the API."""
     with rig.queue() as queue, rig.services() as services:
         version = version_create(queue)
-        rig.start_workers(services, queue, rig.plan.workers)
+        rig.start_workers(
+            services, queue, rig.plan.workers, WORKER_CONCURRENCY=str(SLOTS)
+        )
         rig.start_beat(services)
         for rate in P99_MS:
             runs_delete()
