@@ -41,7 +41,9 @@ MAX_KNOWN = 64
 CLONE_FS = 0x200
 POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 POSIX_SPAWN_FLAGS = 0x04 | 0x08 | 0x80
-"""SETSIGDEF, SETSIGMASK and SETSID of spawn.h, alike in glibc and musl."""
+"""SETSIGDEF, SETSIGMASK and SETSID of spawn.h, alike in glibc and musl. A session of
+its own costs a job 45 us, for the kernel makes it a scheduling group (autogroup,
+sched(7)); in one group for all, jobs got so little CPU that runs queued for slots."""
 
 # Calls by `slow` let other threads run meanwhile, which os.posix_spawn does not; for
 # short calls, handing the interpreter over and back would cost more than they do.
