@@ -141,7 +141,8 @@ def _edit_rows(queue: str) -> Iterator[Row]:
     daily = ScheduleInput(interval_seconds=86_400)
     yield _edit_row("description", task, 1, description="changed")
     yield _edit_row("command", task, 2, command="echo")  # and a version
-    yield _edit_row("schedule", task, 3, schedule=daily)  # and its PeriodicTask
+    # And its PeriodicTask, with an interval that no task has had.
+    yield _edit_row("schedule", task, 4, schedule=daily)
 
 
 def _edit_row(

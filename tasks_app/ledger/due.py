@@ -73,16 +73,19 @@ def _lock(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
     return fetch_planned(
         f"""
         WITH this AS MATERIALIZED (SELECT {sql.now} AS at),
+        locked AS MATERIALIZED (
+            SELECT t.id, t.{sql.row_version} AS row_version
+            FROM tasks_app_task t
+            WHERE t.status = 'active' AND t.next_fire_at <= (SELECT at FROM this)
+            {chosen}
+            ORDER BY t.next_fire_at, t.priority DESC, t.id LIMIT {limit:d}
+            {sql.skip_locked_task}),
         t AS MATERIALIZED (
             SELECT t.id, t.project_id, t.version, t.queue, t.misfire, t.jitter_seconds,
                 t.start_deadline_seconds, t.next_fire_at, t.timezone, t.schedule_id,
                 t.priority, t.overlap, t.max_concurrency, t.max_queued, t.placement,
                 t.match, t.{sql.row_version} AS row_version
-            FROM tasks_app_task t
-            WHERE t.status = 'active' AND t.next_fire_at <= (SELECT at FROM this)
-            {chosen}
-            ORDER BY t.next_fire_at, t.priority DESC, t.id LIMIT %s
-            {sql.skip_locked_task})
+            FROM tasks_app_task t WHERE t.id {sql.one_of("SELECT id FROM locked")})
         SELECT {now}, {policy_columns()}, v.id, t.misfire, t.jitter_seconds,
             t.start_deadline_seconds, {cursor},
             EXISTS (SELECT 1 FROM tasks_app_task_calendars c WHERE c.task_id = t.id)
@@ -92,8 +95,7 @@ def _lock(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
                 || c.month_of_year || ' ' || c.day_of_week,
             t.timezone, i.period, i.every, {at}, {start_at}, {end_at}
         FROM t
-        JOIN tasks_app_task seen
-            ON seen.id = t.id AND seen.{sql.row_version} = t.row_version
+        JOIN locked ON locked.id = t.id AND locked.row_version = t.row_version
         LEFT JOIN tasks_app_taskversion v
             ON v.task_id = t.id AND v.number = t.version
         LEFT JOIN django_celery_beat_periodictask s ON s.id = t.schedule_id
@@ -103,7 +105,6 @@ def _lock(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
         ORDER BY t.next_fire_at, t.priority DESC, t.id
         """,
         *params,
-        limit,
     )
 
 

@@ -22,14 +22,23 @@ from tasks_app.ledger.dialects import fetch
 MAX_KEPT = 50
 """Statements of one connection: their texts change with the day, and with the lanes in
 which runs wait."""
-SETTINGS = (
+SETTINGS = {
     # A plan may be made while the table is small, and is kept when it has grown.
-    "enable_seqscan = off",
-    "enable_bitmapscan = off",  # of all runs that wait, for one
-    "plan_cache_mode = force_generic_plan",
-    "jit = off",  # which takes a forbidden scan of a small table for a long one
-)
-FOR_THE_TRANSACTION = "".join(f"SET LOCAL {setting}; " for setting in SETTINGS)
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",  # of all runs that wait, for one
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",  # which takes a forbidden scan of a small table for a long one
+}
+
+
+def _set(*, is_local: bool) -> str:
+    """One statement for all of them: each has an answer that is to be read."""
+    made = (f"set_config('{n}', '{v}', {is_local})" for n, v in SETTINGS.items())
+    return f"SELECT {', '.join(made)}"
+
+
+FOR_GOOD = _set(is_local=False)
+FOR_THE_TRANSACTION = f"{_set(is_local=True)}; "
 
 
 @dataclass(slots=True)
@@ -58,8 +67,8 @@ def keep_plans() -> None:
     connection.ensure_connection()
     kept = _kept.get(connection.connection)
     if (kept is None or not kept.is_claimants) and not connection.in_atomic_block:
-        for statement in ("DEALLOCATE ALL", *(f"SET {each}" for each in SETTINGS)):
-            fetch(statement)
+        fetch("DEALLOCATE ALL")
+        fetch(FOR_GOOD)
         _kept[connection.connection] = _Kept(is_claimants=True)
 
 
@@ -70,10 +79,12 @@ def fetch_planned(sql: str, *params: Any) -> list[tuple[Any, ...]]:
     The rest of the transaction is planned with SETTINGS, too. Outside of one the plan
     is kept by a claimant's connection only.
     """
+    if not _keeps():
+        return fetch(sql, *params)
     driver = connection.connection
     kept = _kept.get(driver) if driver else None
     is_claimants = kept is not None and kept.is_claimants
-    if not is_claimants and not (_keeps() and connection.in_atomic_block):
+    if not is_claimants and not connection.in_atomic_block:
         return fetch(sql, *params)
     if kept is None:
         kept = _kept[driver] = _Kept()
@@ -81,11 +92,9 @@ def fetch_planned(sql: str, *params: Any) -> list[tuple[Any, ...]]:
     try:
         if sql not in kept.names:
             _prepare(sql, kept.names)
-        marks = ", ".join(["%s"] * len(params))
+        marks = f"({', '.join(['%s'] * len(params))})" if params else ""
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"{settings_first}EXECUTE {kept.names[sql]} ({marks})", params
-            )
+            cursor.execute(f"{settings_first}EXECUTE {kept.names[sql]} {marks}", params)
             while cursor.nextset():
                 """The settings answer, too."""
             return list(cursor.fetchall())

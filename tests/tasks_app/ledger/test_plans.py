@@ -4,6 +4,7 @@ are."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from tasks_app import ledger
 from tasks_app.ledger import ClaimedRun, Finish
 from tasks_app.ledger.plans import FOR_THE_TRANSACTION
-from tasks_app.models import TaskRun
-from tests.factories import ask, make_run, make_worker
+from tasks_app.models import Task, TaskRun
+from tests.factories import ask, backdate, make_run, make_task, make_worker
 
 pytestmark = [
     pytest.mark.usefixtures("committed"),
@@ -128,6 +129,29 @@ def test_a_creation_is_planned_once_and_leaves_the_connection_as_it_was() -> Non
     with connection.cursor() as cursor:
         cursor.execute("SHOW enable_seqscan")
         assert cursor.fetchone() == ("on",)
+
+
+def test_a_look_for_due_tasks_reads_what_is_due_and_not_all_that_is_scheduled() -> None:
+    due = make_task(interval_seconds=3600)
+    later = ledger.database_now() + timedelta(days=1)
+    Task.objects.bulk_create(
+        Task(
+            **{
+                **{f.attname: getattr(due, f.attname) for f in Task._meta.fields},
+                "id": None,
+                "name": f"later-{number}",
+                "schedule_id": None,
+                "next_fire_at": later,
+            }
+        )
+        for number in range(5000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tasks_app_task")
+    backdate(due, 3601)
+    look, *_ = (sql for sql in sql_of(ledger.plan) if "EXECUTE" in sql)
+    backdate(due, 3601)
+    assert most_rows(look.removeprefix(FOR_THE_TRANSACTION)) <= FEW
 
 
 def test_behind_a_pooler_a_creation_keeps_nothing(settings: Any) -> None:
