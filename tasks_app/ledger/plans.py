@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, DataError, IntegrityError, connection
 
 from tasks_app.ledger.dialects import fetch
 
@@ -98,7 +98,9 @@ def fetch_planned(sql: str, *params: Any) -> list[tuple[Any, ...]]:
             while cursor.nextset():
                 """The settings answer, too."""
             return list(cursor.fetchall())
-    except DatabaseError:  # a change of the schema may be at fault: prepare anew
+    except (DataError, IntegrityError):  # the rows are at fault
+        raise
+    except DatabaseError:  # a change of the schema may be: prepare anew
         _kept.pop(driver, None)
         raise
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tasks_app import ledger
@@ -168,6 +168,18 @@ def test_a_plan_that_is_gone_costs_one_claim() -> None:
     with pytest.raises(DatabaseError):
         ask(1, worker)
     assert len(ask(1, worker)) == 1
+
+
+def test_a_row_that_is_refused_costs_no_plan() -> None:
+    run = make_run()
+    create_one(run)
+    refused = ledger.NewRun(
+        run.task_id, run.version_id, "api", run.queue, triggered_by="x" * 201
+    )
+    with pytest.raises(DataError):
+        ledger.create([refused])
+    again = sql_of(lambda: create_one(run))
+    assert not [sql for sql in again if sql.startswith("PREPARE")]
 
 
 def test_few_plans_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
