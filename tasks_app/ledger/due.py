@@ -60,6 +60,8 @@ def due_tasks(limit: int, task_ids: Sequence[int] | None) -> Due | None:
 
 
 def _lock(limit: int, task_ids: Sequence[int] | None) -> list[tuple[Any, ...]]:
+    """What is locked is then looked up by its keys: a kept plan does not know how few
+    rows these are, and would rather join all tasks."""
     sql = dialect()
     chosen = "" if task_ids is None else f"AND t.id IN ({sql.ids()})"
     params = [] if task_ids is None else [as_json(task_ids)]
