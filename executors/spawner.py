@@ -20,8 +20,8 @@ import os
 import select
 import time
 
-# queue.py, signal.py, socket.py and typing.py would cost a third of the memory for no
-# use.
+# queue.py, signal.py, socket.py and typing.py would cost two thirds of the memory
+# again for no use.
 from _queue import SimpleQueue
 from _signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGTERM, signal  # type: ignore[import-not-found]  # no stub
 from _socket import socket

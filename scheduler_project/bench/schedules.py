@@ -141,8 +141,7 @@ def _edit_rows(queue: str) -> Iterator[Row]:
     daily = ScheduleInput(interval_seconds=86_400)
     yield _edit_row("description", task, 1, description="changed")
     yield _edit_row("command", task, 2, command="echo")  # and a version
-    # And its PeriodicTask, with an interval that no task has had.
-    yield _edit_row("schedule", task, 4, schedule=daily)
+    yield _edit_row("schedule", task, 3, schedule=daily)  # and its PeriodicTask
 
 
 def _edit_row(

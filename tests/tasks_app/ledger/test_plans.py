@@ -44,12 +44,6 @@ def create_one(run: TaskRun) -> None:
     ledger.create([new])
 
 
-def creation_of(run: TaskRun) -> list[str]:
-    """The planned statements of one creation: its policies, and its row."""
-    made = sql_of(lambda: create_one(run))
-    return [sql.removeprefix(FOR_THE_TRANSACTION) for sql in made if "EXECUTE" in sql]
-
-
 def end_all(claimed: list[ClaimedRun]) -> None:
     ledger.finish([Finish(run.run_id, run.attempt, "succeeded") for run in claimed])
 
@@ -58,6 +52,12 @@ def sql_of(act: Callable[[], object]) -> list[str]:
     with CaptureQueriesContext(connection) as captured:
         act()
     return [str(query["sql"]) for query in captured]
+
+
+def planned_by(act: Callable[[], object]) -> list[str]:
+    """Those of its statements whose plan is kept, without the settings before them."""
+    made = [sql.removeprefix(FOR_THE_TRANSACTION) for sql in sql_of(act)]
+    return [sql for sql in made if sql.startswith("EXECUTE")]
 
 
 def most_rows(statement: str) -> float:
@@ -116,7 +116,7 @@ def test_a_creation_that_was_planned_for_few_rows_is_good_for_many() -> None:
     create_one(run)
     end_all(ask(2))
     backlog(make_run(), 2000)  # of another task, and nobody has counted them
-    policies, row = creation_of(run)
+    policies, row = planned_by(lambda: create_one(run))
     assert max(most_rows(policies), most_rows(row)) <= FEW
 
 
@@ -149,14 +149,15 @@ def test_a_look_for_due_tasks_reads_what_is_due_and_not_all_that_is_scheduled() 
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE tasks_app_task")
     backdate(due, 3601)
-    look, *_ = (sql for sql in sql_of(ledger.plan) if "EXECUTE" in sql)
+    look, *_ = planned_by(ledger.plan)
     backdate(due, 3601)
-    assert most_rows(look.removeprefix(FOR_THE_TRANSACTION)) <= FEW
+    assert most_rows(look) <= FEW
 
 
 def test_behind_a_pooler_a_creation_keeps_nothing(settings: Any) -> None:
     settings.DATABASE_POOLER = True
-    assert creation_of(make_run()) == []
+    run = make_run()
+    assert planned_by(lambda: create_one(run)) == []
 
 
 def test_a_plan_that_is_gone_costs_one_claim() -> None:
